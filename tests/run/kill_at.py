@@ -1,0 +1,53 @@
+"""Run a build that kills itself (SIGKILL) at the Nth call of one point: for tests of resuming.
+
+    python kill_at.py POINT N -- build arguments
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import sys
+
+import unif2ace_data.run.build as build_stage
+import unif2ace_data.run.pack as packing
+import unif2ace_data.shards as shards
+from unif2ace_data import cli
+from unif2ace_data.run.store import WorkStore
+
+
+def main() -> None:
+    point, count = sys.argv[1], int(sys.argv[2])
+    left = [count]
+
+    def dying(function, after=False):
+        def wrapped(*args, **kwargs):
+            left[0] -= 1
+            if left[0] == 0 and not after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = function(*args, **kwargs)
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return wrapped
+
+    if point == "analysis":  # inside the transaction that stores a result
+        WorkStore.put_analysis = dying(WorkStore.put_analysis, after=True)
+    elif point == "packing":  # while a shard is being written
+        packing.sample_of = dying(packing.sample_of)
+    elif point == "rename":
+        pathlib.Path.replace = dying(pathlib.Path.replace)
+    elif point == "fsync":
+        shards.os.fsync = dying(os.fsync)
+    elif point == "index":
+        build_stage.write_index = dying(build_stage.write_index)
+    elif point == "describe":
+        build_stage.write_report = dying(build_stage.write_report)
+    sys.argv = ["unif2ace-data", *sys.argv[sys.argv.index("--") + 1 :]]
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Curation: who is who, and who goes to which split."""

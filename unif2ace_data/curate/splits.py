@@ -1,0 +1,74 @@
+"""Train, validation, test: each identity goes whole to one of them, by a hash of its smallest key.
+
+The hash makes the assignment independent of order and nearly independent of what else is in the dataset. With few
+people a split can come out empty; then the person whose hash lies nearest to that split's range is moved there, and
+what is impossible (more splits than people) is said.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+from unif2ace_data.recipe import Splits
+from unif2ace_data.schema import SPLITS, Split
+
+
+def assign_splits(
+    keys: list[str], clusters: list[int], recipe: Splits, held_out: set[int] | None = None
+) -> tuple[list[Split], list[str]]:
+    """(split of each sample, notes to the user).
+
+    keys: sample keys; clusters: cluster number of each sample; held_out: clusters that must be in test
+    (the test people of an earlier release).
+    """
+    held_out = held_out or set()
+    smallest: dict[int, str] = {}
+    for key, cluster in zip(keys, clusters, strict=True):
+        smallest[cluster] = min(key, smallest.get(cluster, key))
+    places = {cluster: place(key, recipe.salt) for cluster, key in smallest.items()}
+    edges = ranges(recipe)
+    chosen: dict[int, Split] = {}
+    for cluster, at in places.items():
+        chosen[cluster] = next((s for s, (low, high) in edges.items() if low <= at < high), "train")
+        if cluster in held_out:
+            chosen[cluster] = "test"
+    notes = fill_empty(chosen, places, edges, held_out)
+    return [chosen[c] for c in clusters], notes
+
+
+def place(key: str, salt: str) -> float:
+    """A number in [0, 1) that depends on the key and the salt alone."""
+    return int.from_bytes(hashlib.sha256(f"{salt}:{key}".encode()).digest()[:8], "big") / 2**64
+
+
+def ranges(recipe: Splits) -> dict[Split, tuple[float, float]]:
+    edges: dict[Split, tuple[float, float]] = {}
+    low = 0.0
+    for split in SPLITS:
+        share = float(getattr(recipe, split))
+        edges[split] = (low, low + share)
+        low += share
+    return edges
+
+
+def fill_empty(
+    chosen: dict[int, Split], places: dict[int, float], edges: dict[Split, tuple[float, float]], held_out: set[int]
+) -> list[str]:
+    """Move people into empty splits, in place; the notes say what could not be done."""
+    notes = []
+    for split in ("test", "validation", "train"):
+        low, high = edges[split]
+        if high <= low or split in chosen.values():
+            continue
+        sizes = Counter(chosen.values())
+        movable = [c for c in chosen if sizes[chosen[c]] > 1 and c not in held_out]
+        if not movable:
+            notes.append(
+                f"the {split} split is empty: {len(chosen)} identities cannot fill {sum(h > x for x, h in edges.values())} "
+                "splits without sharing a person"
+            )
+            continue
+        nearest = min(movable, key=lambda c: (abs(places[c] - (low + high) / 2), places[c]))
+        chosen[nearest] = split
+    return notes

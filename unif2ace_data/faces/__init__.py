@@ -1,0 +1,1 @@
+"""Faces: decode a photo, find its faces, measure them, align and crop them."""

@@ -1,0 +1,127 @@
+"""Bytes to upright RGB pixels, at the smallest JPEG scale that serves.
+
+One decoder (Pillow) for every format, so that every oddity (CMYK, 16-bit, palette, transparency, animation, EXIF
+rotation, truncation, decompression bombs) is met in one place and gives either pixels or a named InputError.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from PIL.Image import Transpose
+
+from unif2ace_data.schema import InputError
+
+MAX_PIXELS = 256_000_000  # our choice: 16k x 16k; a bomb is refused before any of it is unpacked
+JPEG_SCALES = (0.125, 0.25, 0.5, 1.0)
+UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+
+# MAX_PIXELS is the limit here; Pillow's own warning at a third of it would only clutter a worker's log.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+@dataclass(slots=True)
+class Decoded:
+    """`rgb`: upright (H, W, 3) uint8. `scale`: its pixels per source pixel. `width`, `height`: the upright source."""
+
+    rgb: np.ndarray
+    scale: float
+    width: int
+    height: int
+    format: str
+    mode: str
+    frames: int = 1
+
+
+@dataclass(slots=True)
+class Header:
+    width: int
+    height: int
+    format: str
+    mode: str
+    frames: int
+    orientation: int
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+
+def open_header(data: bytes) -> tuple[Image.Image, Header]:
+    """Read size and format without unpacking pixels. Raises InputError: empty, not_an_image, too_many_pixels, broken_image."""
+    if not data:
+        raise InputError("empty", "zero bytes")
+    try:
+        image = Image.open(io.BytesIO(data))
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise InputError("too_many_pixels", f"{width} x {height} pixels, more than {MAX_PIXELS // 10**6} million")
+        orientation = int(image.getexif().get(0x0112, 1) or 1)
+        frames = int(getattr(image, "n_frames", 1))
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError("too_many_pixels", str(error)) from None
+    except UnidentifiedImageError:
+        raise InputError("not_an_image", f"no known image format (begins with {data[:12]!r})") from None
+    except Exception as error:  # Pillow's plugins raise nearly anything on broken headers
+        raise InputError("broken_image", f"{type(error).__name__}: {error}") from None
+    if orientation not in range(1, 9):
+        orientation = 1
+    return image, Header(width, height, image.format or "", image.mode, frames, orientation)
+
+
+def jpeg_scale(width: int, height: int, format: str, needed: float) -> float:
+    """The smallest scale at which this file can be decoded that is at least `needed` (1 for all but JPEG)."""
+    if format != "JPEG":
+        return 1.0
+    return next((s for s in JPEG_SCALES if s >= needed and min(width, height) * s >= 1), 1.0)
+
+
+def decode(data: bytes, needed: float = 1.0) -> Decoded:
+    """Decode the first frame at the smallest scale >= `needed`. Raises InputError as open_header does, and `truncated`."""
+    image, header = open_header(data)
+    scale = jpeg_scale(header.width, header.height, header.format, needed)
+    try:
+        if scale < 1:
+            image.draft("RGB", (int(header.width * scale), int(header.height * scale)))
+        rgb = to_rgb(image)
+    except OSError as error:
+        code = "truncated" if "truncated" in str(error) else "broken_image"
+        raise InputError(code, str(error)) from None
+    except Exception as error:
+        raise InputError("broken_image", f"{type(error).__name__}: {error}") from None
+    if header.orientation != 1:
+        rgb = rgb.transpose(UPRIGHT[header.orientation])
+    pixels = np.asarray(rgb)
+    width, height = header.upright
+    return Decoded(pixels, pixels.shape[1] / width, width, height, header.format, header.mode, header.frames)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode to 8-bit RGB; transparency over white (our choice: what a page shows behind a picture)."""
+    if image.mode == "RGB":
+        image.load()
+        return image
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        values = np.asarray(image).astype(np.float64)
+        top = 65535.0 if values.max() > 255 else (1.0 if image.mode == "F" and values.max() <= 1 else 255.0)
+        return Image.fromarray((np.clip(values / top, 0, 1) * 255).astype(np.uint8)).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,192 @@
+"""The recipe: one strict, typed model of everything that decides a dataset. An unknown key is an error.
+
+Files in pipelines/ are recipes; `--set filters.face_px.min=256` changes one number; the resolved recipe is written
+beside the shards with the hashes of every model and prompt that was used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from unif2ace_data.resources import resource
+from unif2ace_data.schema import UserError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceSpec(Section):
+    """One source: a path, and the manifest (a name in manifests/, or a file) that describes it."""
+
+    path: str
+    manifest: str = "folder"
+
+
+class Detector(Section):
+    score: float = Field(0.5, ge=0.05, le=1, description="detections under this are not faces")
+    scale: float = Field(0.75, gt=0, le=1, description="detector pixels per image pixel, for images that are small enough")
+    max_side: int = Field(640, ge=64, le=4096, description="longest side of the detector's input")
+
+
+class Align(Section):
+    mode: Literal["ffhq", "box"] = "ffhq"
+    size: int = Field(512, ge=64, description="side of the crop at most; smaller faces keep their native size")
+    margin: float = Field(0.4, ge=0, le=2, description="box mode: added on every side, in face sizes")
+    quality: int = Field(95, ge=50, le=100, description="JPEG quality of the crop")
+
+
+class Faces(Section):
+    engine: str = Field("embedded", description="embedded, the name of an InsightFace pack, or a folder")
+    detector: Detector = Detector()
+    max_faces: int = Field(16, ge=1, description="faces measured in one photo, largest first; the others are only counted")
+    per_photo: Literal["one", "each"] = Field("one", description="exactly one face, or each face its own sample")
+    align: Align = Align()
+
+
+class AtLeast(Section):
+    min: float
+
+
+class AtMost(Section):
+    max: float
+
+
+class Between(Section):
+    min: float
+    max: float
+
+
+class AdultGate(Section):
+    """Fails closed. Thresholds and what they were measured on: docs/adult-gate.md."""
+
+    min_age: float = Field(35.0, description="the lower of the two expected ages (photo and its mirror image)")
+    min_source_age: float = Field(25.0, description="where the source states an age (FFHQ's features do), it must reach this")
+    max_p_minor: float = Field(0.05, ge=0, le=1, description="probability mass under 18, the larger of the two views")
+    max_disagreement: float = Field(12.0, ge=0, description="years between the two views")
+    max_child_proportion: float = Field(2.0, description="proportions of the mesh, standard scores from the average adult")
+
+
+class Filters(Section):
+    """In this order; the first that fails gives the ledger its reason. `null` switches one off."""
+
+    resolution: AtLeast | None = AtLeast(min=96)
+    face_px: AtLeast | None = AtLeast(min=40)
+    score: AtLeast | None = AtLeast(min=0.55)
+    yaw: AtMost | None = AtMost(max=45)
+    pitch: AtMost | None = AtMost(max=35)
+    border: AtMost | None = AtMost(max=0.02)
+    sharpness: AtLeast | None = AtLeast(min=8)
+    exposure: Between | None = Between(min=35, max=225)
+    nsfw: AtMost | None = None
+    adult: AdultGate | None = AdultGate()
+
+
+class Duplicates(Section):
+    """Copies with the same bytes share their key and are always one sample."""
+
+    perceptual: int | None = Field(4, ge=0, le=10, description="greatest Hamming distance of 64-bit hashes; the faces must agree too")
+    near_identical: bool = Field(True, description="faces that are nearly the same picture, by embedding")
+    min_cosine: float | None = Field(None, gt=0, le=1, description="for near_identical; null: the face pack's own value")
+
+
+class Identities(Section):
+    min_cosine: float | None = Field(None, gt=0, le=1, description="null: the face pack's own value")
+
+
+class Splits(Section):
+    train: float = Field(0.8, ge=0, le=1)
+    validation: float = Field(0.1, ge=0, le=1)
+    test: float = Field(0.1, ge=0, le=1)
+    salt: str = "unif2ace"
+
+    @model_validator(mode="after")
+    def sums_to_one(self) -> Splits:
+        if abs(self.train + self.validation + self.test - 1) > 1e-6:
+            raise ValueError("train + validation + test must be 1")
+        return self
+
+
+class Captions(Section):
+    engine: Literal["grounded"] = "grounded"
+    complexion: bool = Field(False, description="let captions name the complexion")
+
+
+class Shards(Section):
+    prefix_digits: int | Literal["auto"] = Field("auto", description="hex digits of the key that name a shard; auto: the fewest that keep shards under max_bytes")
+    max_bytes: int = Field(1_000_000_000, ge=1_000_000)
+
+
+class Alarm(Section):
+    max_failed: float = Field(0.2, ge=0, le=1, description="share of inputs that may fail technically before the run is stopped")
+
+
+class Recipe(Section):
+    name: str = "embedded"
+    sources: list[SourceSpec] = []
+    subjects: Literal["unknown", "adults"] = Field("unknown", description="adults: somebody vouches that the sources hold adults only")
+    faces: Faces = Faces()
+    filters: Filters = Filters()
+    duplicates: Duplicates = Duplicates()
+    identities: Identities = Identities()
+    splits: Splits = Splits()
+    captions: Captions = Captions()
+    shards: Shards = Shards()
+    alarm: Alarm = Alarm()
+
+
+def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe:
+    """A recipe by name (pipelines/NAME.yaml) or path, with `KEY.SUBKEY=VALUE` overrides (values are YAML).
+
+    Raises UserError (exit code 2) with every offending key and what is allowed there.
+    """
+    path = Path(name_or_path)
+    if not path.suffix:
+        path = resource("pipelines", f"{name_or_path}.yaml")
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in resource("pipelines").glob("*.yaml")))
+        raise UserError(f"no recipe {name_or_path!r}: give a file, or one of {known}", 2)
+    try:
+        data = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {error}", 2) from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: a recipe is a mapping, this is a {type(data).__name__}", 2)
+    recipe = validated(data, path.name)
+    if overrides:
+        whole = recipe.model_dump()
+        for override in overrides:
+            set_key(whole, override)
+        recipe = validated(whole, f"{path.name} with --set")
+    return recipe
+
+
+def validated(data: dict[str, Any], where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(p) for p in e['loc'])}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        raise UserError(f"recipe {where} does not hold:\n" + "\n".join(lines), 2) from None
+
+
+def set_key(data: dict[str, Any], override: str) -> None:
+    """Apply one `a.b.c=value` to a nested mapping, in place."""
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set {override!r}: write KEY=VALUE, for example filters.face_px.min=256", 2)
+    *parents, last = key.split(".")
+    node = data
+    for part in parents:
+        child = node.get(part)
+        if not isinstance(child, dict):
+            child = {}
+            node[part] = child
+        node = child
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override!r}: the value is not YAML: {error}", 2) from None

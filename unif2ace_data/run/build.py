@@ -1,0 +1,396 @@
+"""`build`: list, analyse, decide, cut what is missing, pack, describe, index. Every stage resumes where it was."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import orjson
+import yaml
+
+from unif2ace_data import __version__
+from unif2ace_data.captions.grounded import captioner
+from unif2ace_data.faces.align import encode_jpeg
+from unif2ace_data.faces.analyse import analysis_config, config_hash, first_look
+from unif2ace_data.faces.engine import Pack, find_pack, sha256_file
+from unif2ace_data.filters import photo_drop
+from unif2ace_data.recipe import Recipe, SourceSpec
+from unif2ace_data.release.datasheet import write_datasheet
+from unif2ace_data.release.report import write_report
+from unif2ace_data.release.stats import compute_stats
+from unif2ace_data.resources import resource
+from unif2ace_data.run import pack as packing
+from unif2ace_data.run.decide import RELEASE, Decision, Row, decide
+from unif2ace_data.run.local import map_chunks
+from unif2ace_data.run.progress import Log, Progress
+from unif2ace_data.run.store import WorkStore
+from unif2ace_data.run.work import Result, analyse_chunk, crop_chunk
+from unif2ace_data.schema import InputError, InputRef, PhotoRecord, UserError
+from unif2ace_data.shards import INDEX, dataset_shards, read_index, write_bytes, write_index
+from unif2ace_data.sources.listing import list_inputs, notes
+from unif2ace_data.sources.manifest import Manifest, load_manifest
+from unif2ace_data.sources.read import read_input
+from unif2ace_data.sources.video import candidate_frames
+
+HOPELESS_AFTER = 64  # results; if every one of them is an engine error, the run stops at once
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a build did, for the terminal and for --json."""
+
+    out: Path
+    work: Path
+    inputs: int
+    analysed: int
+    cropped: int
+    counts: dict[str, int]
+    reasons: dict[str, int]
+    splits: dict[str, int]
+    shards: int
+    seconds: float
+    root_sha256: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def work_folder(out: Path) -> Path:
+    return out.with_name(out.name + ".work")
+
+
+def build(
+    recipe: Recipe,
+    out: Path,
+    workers: int = 1,
+    limit: int | None = None,
+    splits_from: Path | None = None,
+    quiet: bool = False,
+) -> Summary:
+    """Build or bring up to date the dataset at `out` (its private folder is `out.work`).
+
+    Raises UserError: nothing to read, nothing kept, too many technical failures, an `out` that is not ours.
+    """
+    started = time.monotonic()
+    manifests = [load_manifest(spec.manifest) for spec in recipe.sources]
+    check_places(recipe, out)
+    pack = find_pack(recipe.faces.engine)
+    config = analysis_config(recipe.faces, pack, recipe.filters.nsfw is not None)
+    config_id, crops_id = config_hash(config), config_hash([config, recipe.faces.align.model_dump()])
+    store = WorkStore(work_folder(out))
+    log = Log(store.folder / "log.jsonl")
+    try:
+        log.write("build", version=__version__, recipe=recipe.model_dump(), out=str(out), workers=workers)
+        inputs = store.list_inputs(listed(recipe, manifests, limit, splits_from))
+        if not inputs:
+            raise UserError(f"no inputs: nothing was found in {', '.join(s.path for s in recipe.sources)}")
+        analysed = analyse(store, recipe, config_id, crops_id, workers, log, quiet)
+        decision = decide(store, config_id, recipe, pack)
+        cropped = cut_missing(store, recipe, config_id, crops_id, decision, workers, log, quiet)
+        packing.write_ledger(store.folder / "ledger.parquet", decision.rows, public=False)
+        alarm(recipe, decision, store.folder)
+        decision.notes += chain.from_iterable(notes(s, m) for s, m in zip(recipe.sources, manifests, strict=True))
+        licences = {m.name: m.licence.text for m in manifests}
+        digits = packing.prefix_digits(store, decision.kept, recipe, crops_id)
+        planned = packing.plan_shards(store, decision.kept, recipe, config_id, crops_id, digits)
+        progress = Progress("packing", len(decision.kept), quiet)
+        samples = functools.partial(
+            packing.samples_of, store, recipe=recipe, config=config_id, crops=crops_id, licences=licences
+        )
+        finished = packing.write_missing(
+            store, planned, samples, out, recipe.shards.max_bytes, lambda n: progress.advance(n, [])
+        )
+        progress.close()
+        packing.publish(store, planned, out)
+        shards = [
+            {
+                "name": p.name, "split": p.split, "prefix": p.prefix, "samples": finished[p.fingerprint].shard.samples,
+                "bytes": finished[p.fingerprint].shard.bytes, "sha256": finished[p.fingerprint].shard.sha256,
+            }
+            for p in planned
+        ]  # fmt: skip
+        resolved = resolved_recipe(recipe, config, manifests, digits)
+        root = describe(out, store, shards, decision, resolved, manifests)
+        summary = Summary(
+            out=out, work=store.folder, inputs=len({r.source_id for r in decision.rows}), analysed=analysed, cropped=cropped,
+            counts=dict(decision.counts()), reasons=dict(decision.reasons()),
+            splits={s: sum(r.split == s for r in decision.kept) for s in ("train", "validation", "test")},
+            shards=len(shards), seconds=round(time.monotonic() - started, 1), root_sha256=root, notes=decision.notes,
+        )  # fmt: skip
+        log.write("done", inputs=summary.inputs, counts=summary.counts, reasons=summary.reasons, root_sha256=root)
+        return summary
+    finally:
+        log.close()
+        store.close()
+
+
+def check_places(recipe: Recipe, out: Path) -> None:
+    """Refuse what would end badly: missing sources, an output inside a source, an output folder of somebody else's."""
+    if not recipe.sources:
+        raise UserError("no source: give --src FOLDER (or --src MANIFEST=FOLDER), or `sources:` in the recipe", 2)
+    for spec in recipe.sources:
+        path = Path(spec.path)
+        if not path.exists():
+            raise UserError(f"--src {spec.path}: there is no such file or folder", 2)
+        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+            raise UserError(f"--out {out} lies inside --src {spec.path}: the next run would read its own output", 2)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file", 2)
+    if out.is_dir() and any(out.iterdir()) and not (out / INDEX).is_file() and not work_folder(out).is_dir():
+        raise UserError(f"--out {out} holds other files and no dataset of this toolkit: choose an empty or a new folder", 2)
+
+
+def listed(recipe: Recipe, manifests: list[Manifest], limit: int | None, splits_from: Path | None) -> Iterator[InputRef]:
+    refs: Iterator[InputRef] = chain.from_iterable(
+        vouched(list_inputs(spec, manifest), manifest) for spec, manifest in zip(recipe.sources, manifests, strict=True)
+    )
+    if limit is not None:
+        refs = islice(refs, limit)
+    return chain(refs, released_tests(splits_from)) if splits_from else refs
+
+
+def vouched(refs: Iterable[InputRef], manifest: Manifest) -> Iterator[InputRef]:
+    for ref in refs:
+        ref.annotations.adults = manifest.subjects == "adults"
+        yield ref
+
+
+def released_tests(release: Path) -> Iterator[InputRef]:
+    """The test samples of an earlier release, as inputs that only guide the splits."""
+    manifest = load_manifest("folder")
+    for shard in dataset_shards(release):
+        if shard.name.startswith("test-"):
+            for ref in list_inputs(SourceSpec(path=str(shard)), manifest):
+                ref.source_id, ref.dataset = f"{RELEASE}/{ref.source_id}", RELEASE
+                yield ref
+
+
+def dry_run(recipe: Recipe, limit: int | None) -> dict[str, Any]:
+    """What a build would read: inputs by kind, and those that cannot be used as listed. Reads no image, writes nothing."""
+    if not recipe.sources:
+        raise UserError("no source: give --src FOLDER (or --src MANIFEST=FOLDER), or `sources:` in the recipe", 2)
+    for spec in recipe.sources:
+        if not Path(spec.path).exists():
+            raise UserError(f"--src {spec.path}: there is no such file or folder", 2)
+    manifests = [load_manifest(spec.manifest) for spec in recipe.sources]
+    counts: Counter[str] = Counter()
+    for ref in listed(recipe, manifests, limit, None):
+        counts["inputs"] += 1
+        counts[f"{ref.problem_status}: {ref.problem[0]}" if ref.problem else f"kind: {ref.kind}"] += 1
+    return {"inputs": counts.pop("inputs", 0), **dict(sorted(counts.items()))}
+
+
+# ------------------------------------------------------------------ stages
+
+
+def analyse(store: WorkStore, recipe: Recipe, config: str, crops: str, workers: int, log: Log, quiet: bool) -> int:
+    """Measure what is not measured yet; commits every chunk as it arrives. Returns how many photos were measured."""
+    pending = store.pending(config)
+    log.write("analyse", pending=len(pending))
+    progress = Progress("analysing", len(pending), quiet)
+    batches = (store.refs(pending[i : i + 256]) for i in range(0, len(pending), 256))
+    results = map_chunks(
+        functools.partial(analyse_chunk, recipe), chain.from_iterable(batches), min(workers, max(1, len(pending))), gave_up
+    )
+    done, engine_errors, first_error = 0, 0, ""
+    try:
+        for chunk in results:
+            reasons = []
+            with store.transaction():
+                for result in chunk:
+                    done += 1
+                    if result.error:
+                        store.put_failure(result.source_id, *result.error)
+                        reasons.append(result.error[0])
+                        engine_errors += result.error[0] == "engine_error"
+                        first_error = first_error or result.error[1]
+                    elif result.record is not None and result.embeddings is not None:
+                        store.put_analysis(result.source_id, config, result.record, result.embeddings)
+                        for crop in result.crops:
+                            store.put_crop(crop.key, crops, crop.jpeg, crop.side, crop.padded)
+                        reasons += quick_reasons(result.record, recipe)
+            log.write("analysed", sources=[r.source_id for r in chunk])
+            progress.advance(len(chunk), reasons)
+            if engine_errors == done and done >= HOPELESS_AFTER:
+                break
+    finally:
+        results.close()  # type: ignore[attr-defined]
+        progress.close()
+    if done and engine_errors == done:
+        raise UserError(
+            f"the face engine failed on all of the first {done} inputs, so the run was stopped; nothing was written. "
+            f"First error: {first_error}. Check `unif2ace-data doctor` and the pack {recipe.faces.engine!r}; "
+            "the next run tries again"
+        )
+    return done
+
+
+def quick_reasons(record: PhotoRecord, recipe: Recipe) -> list[str]:
+    """Why a photo will not be kept, for the progress line (duplicates are found later)."""
+    if record.error:
+        return [record.error[0]]
+    drop = photo_drop(record, recipe)
+    return [drop.reason] if drop else []
+
+
+def gave_up(ref: InputRef, why: str) -> Result:
+    return Result(ref.source_id, error=("worker_died", why))
+
+
+def cut_missing(
+    store: WorkStore, recipe: Recipe, config: str, crops: str, decision: Decision, workers: int, log: Log, quiet: bool
+) -> int:
+    """Cut the crops that kept rows lack (a threshold was changed). A crop that cannot be cut fails its row."""
+    missing: dict[str, list[Row]] = {}
+    for row in decision.kept:
+        if not store.has_crop(row.key, crops):
+            missing.setdefault(row.source_id, []).append(row)
+    jobs = (job_of(store, config, rows) for rows in missing.values())
+    progress = Progress("cropping", len(missing), quiet)
+    giving_up = lambda job, why: Result(job[0].source_id, error=("worker_died", why))  # noqa: E731
+    for chunk in map_chunks(functools.partial(crop_chunk, recipe), jobs, min(workers, max(1, len(missing))), giving_up):
+        with store.transaction():
+            for result in chunk:
+                for crop in result.crops:
+                    store.put_crop(crop.key, crops, crop.jpeg, crop.side, crop.padded)
+                for row in missing[result.source_id] if result.error else []:
+                    row.status, row.split = "failed", ""
+                    row.reason, row.detail = result.error or ("", "")
+        log.write("cropped", sources=[r.source_id for r in chunk])
+        progress.advance(len(chunk), [r.error[0] for r in chunk if r.error])
+    progress.close()
+    return len(missing)
+
+
+def job_of(store: WorkStore, config: str, rows: list[Row]) -> tuple[InputRef, PhotoRecord, list[int]]:
+    stored = store.analysis(rows[0].sha256, config)
+    if stored is None:
+        raise UserError(f"{store.folder} lost the measurements of {rows[0].source_id}: run the build again")
+    return store.refs([rows[0].source_id])[0], stored[0], [row.face for row in rows]
+
+
+def alarm(recipe: Recipe, decision: Decision, work: Path) -> None:
+    """Stop before anything is published where a run keeps nothing or fails on far more inputs than it should."""
+    inputs = {row.source_id for row in decision.rows}
+    failed = {row.source_id for row in decision.rows if row.status == "failed"}
+    top = ", ".join(f"{reason} {count}" for reason, count in decision.reasons().most_common(4))
+    where = f"Every input's reason is in {work / 'ledger.parquet'}"
+    if not decision.kept:
+        advice = next((n for n in decision.notes if "--subjects adults" in n), "")
+        raise UserError(f"nothing was kept of {len(inputs)} inputs ({top}); the output was not touched. {where}. {advice}".strip())
+    if len(failed) > recipe.alarm.max_failed * len(inputs):
+        raise UserError(
+            f"{len(failed)} of {len(inputs)} inputs failed technically ({top}), more than alarm.max_failed = "
+            f"{recipe.alarm.max_failed}; the output was not touched. {where}. Mend the source and run again (only failures are "
+            "tried again), or accept them with --set alarm.max_failed=1"
+        )
+
+
+# ------------------------------------------------------------------ what lies beside the shards
+
+
+def resolved_recipe(recipe: Recipe, config: dict[str, object], manifests: list[Manifest], digits: int) -> dict[str, Any]:
+    """The recipe as it ran: prefix depth decided, models and prompts by hash, and no path of the builder's machine."""
+    resolved = recipe.model_dump()
+    resolved["sources"] = [
+        {"path": Path(spec.path).name, "manifest": m.name} for spec, m in zip(recipe.sources, manifests, strict=True)
+    ]
+    resolved["shards"]["prefix_digits"] = digits
+    engine = Path(recipe.faces.engine)
+    resolved["faces"]["engine"] = engine.name if engine.is_dir() else recipe.faces.engine
+    taxonomy = hashlib.sha256(resource("manifests", "attributes.yaml").read_bytes()).hexdigest()
+    return {
+        **resolved,
+        "resolved": {
+            "unif2ace": __version__,
+            "analysis": config["version"],
+            "models": config["models"],
+            "taxonomy_sha256": taxonomy,
+            "captioner": captioner().model_dump(),
+        },
+    }
+
+
+def describe(
+    out: Path,
+    store: WorkStore,
+    shards: list[dict[str, Any]],
+    decision: Decision,
+    resolved: dict[str, Any],
+    manifests: list[Manifest],
+) -> str:
+    """Recipe, stats, report, datasheet, then the index with every hash; returns the dataset's root hash."""
+    counts = ledger_counts(decision)
+    write_bytes(out / "recipe.yaml", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode())
+    stats = compute_stats(out, store.folder / "ledger.parquet", decision.notes)
+    write_bytes(out / "stats.json", orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+    write_datasheet(out / "DATASHEET.md", stats, resolved, [m.model_dump() for m in manifests])
+    write_report(out / "report.html", out, None, None)
+    names = ["recipe.yaml", "stats.json", "DATASHEET.md", "report.html"]
+    names += [str(packing.ledger_part(Path(), s["name"])) for s in shards]
+    files = {n: {"bytes": (out / n).stat().st_size, "sha256": sha256_file(out / n)} for n in sorted(names)}
+    return write_index(out, shards, files, counts)
+
+
+def ledger_counts(decision: Decision) -> dict[str, Any]:
+    """Sums of the ledger: inputs (by what became of each) and rows (one a face where each face is a sample)."""
+    fate: dict[str, set[str]] = {"kept": set(), "failed": set(), "dropped": set()}
+    for row in decision.rows:
+        fate[row.status].add(row.source_id)
+    fate["failed"] -= fate["kept"]
+    fate["dropped"] -= fate["kept"] | fate["failed"]
+    rows = decision.counts()
+    return {
+        "inputs": len({row.source_id for row in decision.rows}),
+        "inputs_kept": len(fate["kept"]),
+        "inputs_dropped": len(fate["dropped"]),
+        "inputs_failed": len(fate["failed"]),
+        "rows": len(decision.rows),
+        "kept": rows["kept"],
+        "dropped": rows["dropped"],
+        "failed": rows["failed"],
+        "reasons": dict(sorted(decision.reasons().items())),
+    }
+
+
+# ------------------------------------------------------------------ the private report
+
+THUMBNAIL = 160  # pixels
+
+
+def private_report(out: Path, target: Path | None) -> Path:
+    """The report with thumbnails of what was dropped, where `out.work` is at hand; else the public one, made anew."""
+    read_index(out)
+    work = work_folder(out)
+    if not (work / "ledger.parquet").is_file():
+        target = target or out / "report.html"
+        if target == out / "report.html":
+            return target  # it is part of the dataset, with its hash in the index
+        write_report(target, out, None, None)
+        return target
+    target = target or work / "report.html"
+    store = WorkStore(work)
+    try:
+        write_report(target, out, work, functools.partial(thumbnail, store))
+    finally:
+        store.close()
+    return target
+
+
+def thumbnail(store: WorkStore, source_id: str) -> bytes | None:
+    """A small JPEG of an input, or None where it cannot be read."""
+    try:
+        ref = store.refs([source_id])[0]
+        data = read_input(ref)
+        rgb = candidate_frames(data, 1)[0][1] if ref.kind == "video" else first_look(data).rgb
+    except (InputError, KeyError):
+        return None
+    shrink = min(1.0, THUMBNAIL / max(rgb.shape[:2]))
+    size = (max(1, round(rgb.shape[1] * shrink)), max(1, round(rgb.shape[0] * shrink)))
+    return encode_jpeg(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), 80)

@@ -1,0 +1,225 @@
+"""From measurements to decisions: one ledger row for every input, and who survives. No picture is touched here.
+
+A pure function of what is stored and of the recipe, computed anew on every run: it is cheap, and so a changed
+threshold needs nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from unif2ace_data.curate.identities import cluster_identities
+from unif2ace_data.curate.splits import assign_splits
+from unif2ace_data.dedup import Duplicate, face_duplicates, perceptual_duplicates, ranking
+from unif2ace_data.faces.engine import Pack
+from unif2ace_data.filters import Drop, face_drop, face_px, photo_drop
+from unif2ace_data.recipe import Recipe
+from unif2ace_data.run.store import WorkStore
+from unif2ace_data.schema import FaceRecord, InputRef, PhotoRecord, Status, sample_key
+
+RELEASE = "@release"  # dataset name of an earlier release's test samples: they guide the splits and are no inputs
+NAN = float("nan")
+
+
+@dataclass(slots=True)
+class Row:
+    """One row of the full ledger."""
+
+    source_id: str
+    dataset: str
+    status: Status
+    reason: str = ""
+    value: float = NAN
+    threshold: float = NAN
+    detail: str = ""
+    key: str = ""
+    face: int = -1
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    n_faces: int = 0
+    score: float = NAN
+    face_px: float = NAN
+    yaw: float = NAN
+    pitch: float = NAN
+    roll: float = NAN
+    sharpness: float = NAN
+    brightness: float = NAN
+    age: float = NAN
+    p_female: float = NAN
+    split: str = ""
+    vouched: bool = False  # somebody says that the source holds adults only: the adult gate was not asked
+
+
+@dataclass(slots=True)
+class Standing:
+    """A face that passed the filters; `photo` numbers the photo it comes from."""
+
+    row: Row
+    phash: str
+    photo: int
+    embedding: np.ndarray
+
+
+@dataclass(slots=True)
+class Decision:
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def kept(self) -> list[Row]:
+        return [row for row in self.rows if row.status == "kept"]
+
+    def counts(self) -> Counter[str]:
+        """Rows by status and, for those that are not kept, by reason."""
+        return Counter(row.status for row in self.rows)
+
+    def reasons(self) -> Counter[str]:
+        return Counter(row.reason for row in self.rows if row.status != "kept")
+
+
+def decide(store: WorkStore, config: str, recipe: Recipe, pack: Pack) -> Decision:
+    """The whole ledger, rows sorted by key (or hash) and source id; splits of the kept."""
+    rows: list[Row] = []
+    standing: list[Standing] = []
+    released: list[np.ndarray] = []
+    survivor, photo_number = {}, 0
+    for source_id, ref, record, embeddings, error in store.analysed(config):
+        if ref.dataset == RELEASE:
+            if record is not None and record.faces and record.faces[0].measured:
+                released.append(embeddings[0])
+            continue
+        if record is None:
+            code, message = error or ("not_analysed", "the run stopped before this input")
+            status: Status = ref.problem_status if ref.problem else "failed"
+            rows.append(Row(source_id, ref.dataset, status, code, detail=message))
+            continue
+        first = survivor.setdefault(record.sha256, source_id)
+        if first != source_id:
+            rows.append(photo_row(ref, record, "dropped", Drop("exact_duplicate", 0, 0, f"same bytes as {first}")))
+            continue
+        photo_number += 1
+        for row, face_index in face_rows(ref, record, recipe):
+            row.vouched = recipe.subjects == "adults" or ref.annotations.adults
+            rows.append(row)
+            if row.status == "kept":
+                standing.append(Standing(row, record.phash, photo_number, embeddings[face_index]))
+    drop_duplicates(standing, recipe, pack)
+    kept = [s for s in standing if s.row.status == "kept"]
+    notes = set_splits(kept, released, recipe, pack)
+    notes += gate_note(rows)
+    rows.sort(key=lambda row: (row.key or row.sha256[:32], row.face, row.source_id))
+    return Decision(rows, notes)
+
+
+def face_rows(ref: InputRef, record: PhotoRecord, recipe: Recipe) -> list[tuple[Row, int]]:
+    """One row for the photo, or one a face where each face is its own sample."""
+    if record.error is not None:
+        row = photo_row(ref, record, "failed", None)
+        row.reason, row.detail = record.error
+        return [(row, -1)]
+    drop = photo_drop(record, recipe)
+    if drop is not None:
+        return [(photo_row(ref, record, "dropped", drop), -1)]
+    single = recipe.faces.per_photo == "one"
+    found = []
+    for index, face in enumerate(record.faces):
+        drop = face_drop(face, record, ref.annotations, recipe)
+        row = photo_row(ref, record, "dropped" if drop else "kept", drop)
+        row.key, row.face = sample_key(record.sha256, index, single), index
+        fill_face(row, face)
+        found.append((row, index))
+    return found
+
+
+def photo_row(ref: InputRef, record: PhotoRecord, status: Status, drop: Drop | None) -> Row:
+    row = Row(
+        ref.source_id, ref.dataset, status,
+        sha256=record.sha256, width=record.width, height=record.height, n_faces=len(record.faces),
+    )  # fmt: skip
+    if drop is not None:
+        row.reason, row.value, row.threshold, row.detail = drop.reason, drop.value, drop.threshold, drop.detail
+    if len(record.faces) == 1:
+        fill_face(row, record.faces[0])
+    return row
+
+
+def fill_face(row: Row, face: FaceRecord) -> None:
+    row.score, row.face_px = face.score, face_px(face)
+    if face.measured:
+        row.yaw, row.pitch, row.roll = face.yaw, face.pitch, face.roll
+        row.sharpness, row.brightness = face.quality["sharpness"], face.quality["brightness"]
+        row.age, row.p_female = face.age.get("expected", NAN), face.p_female
+
+
+def drop_duplicates(standing: list[Standing], recipe: Recipe, pack: Pack) -> None:
+    """Perceptual duplicates first, then near-identical faces; the losers' rows name the survivor's key."""
+    settings = recipe.duplicates
+    if settings.perceptual is not None:
+        left = [s for s in standing if s.row.status == "kept"]
+        hashes = np.array([int(s.phash, 16) for s in left], np.uint64)
+        same_face = recipe.identities.min_cosine or pack.identity_cosine
+        found = perceptual_duplicates(hashes, photos_of(left), vectors_of(left), rank_of(left), settings.perceptual, same_face)
+        mark(left, found, "perceptual_duplicate", settings.perceptual)
+    if settings.near_identical:
+        left = [s for s in standing if s.row.status == "kept"]
+        limit = settings.min_cosine or pack.duplicate_cosine
+        mark(left, face_duplicates(vectors_of(left), photos_of(left), rank_of(left), limit), "face_duplicate", limit)
+
+
+def rank_of(standing: list[Standing]) -> np.ndarray:
+    sizes, sharp = (np.array([getattr(s.row, name) for s in standing]) for name in ("face_px", "sharpness"))
+    return ranking(sizes, sharp, [s.row.key for s in standing])
+
+
+def photos_of(standing: list[Standing]) -> np.ndarray:
+    return np.array([s.photo for s in standing], np.int64)
+
+
+def vectors_of(standing: list[Standing]) -> np.ndarray:
+    return np.stack([s.embedding for s in standing]) if standing else np.zeros((0, 1), np.float32)
+
+
+def mark(standing: list[Standing], found: list[Duplicate], reason: str, threshold: float) -> None:
+    for duplicate in found:
+        row = standing[duplicate.index].row
+        row.status, row.reason, row.value, row.threshold = "dropped", reason, duplicate.value, threshold
+        row.detail = f"survivor {standing[duplicate.survivor].row.key}"
+
+
+def set_splits(kept: list[Standing], released: list[np.ndarray], recipe: Recipe, pack: Pack) -> list[str]:
+    """Identity-disjoint splits of the kept rows, in place; returns notes. `released`: test faces of an earlier release."""
+    if not kept:
+        return []
+    vectors = np.concatenate([vectors_of(kept), *(r[None] for r in released)])
+    clusters = cluster_identities(vectors, recipe.identities.min_cosine or pack.identity_cosine)
+    held_out = {int(c) for c in clusters[len(kept) :]}
+    own = [int(c) for c in clusters[: len(kept)]]
+    splits, notes = assign_splits([s.row.key for s in kept], own, recipe.splits, held_out)
+    for standing, split in zip(kept, splits, strict=True):
+        standing.row.split = split
+    largest = Counter(own).most_common(1)[0][1]
+    if largest > max(20, 0.05 * len(own)):
+        notes.append(
+            f"one identity cluster holds {largest} of {len(own)} samples: people may have been joined by mistake; "
+            "raise identities.min_cosine, or use a stronger face pack"
+        )
+    if released:
+        notes.append(f"people of {len(released)} test samples of the earlier release stay in test")
+    return notes
+
+
+def gate_note(rows: list[Row]) -> list[str]:
+    """Tell the user what the adult gate cost, and how to vouch, where it cost much."""
+    lost = sum(row.reason == "adult" for row in rows)
+    through = sum(row.status == "kept" for row in rows)
+    if not lost or lost < 0.2 * (lost + through):
+        return []
+    return [
+        f"the adult gate kept {lost} of {lost + through} faces out that passed every other filter (it fails closed and cannot "
+        "tell young adults from minors). If you know that this source holds adults only, say so: --subjects adults, or "
+        "`subjects: adults` in its manifest; the ledger and the datasheet record it"
+    ]

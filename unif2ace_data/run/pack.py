@@ -1,0 +1,299 @@
+"""From kept rows to shards on disk: plan, write what is missing, move everything into place, the index last.
+
+A shard is planned by its fingerprint (everything that decides its bytes). Finished tars wait under
+`shards.work/staging/` by fingerprint, so a kill costs at most the shard being written; the folder that users see
+changes only in `publish`, which deletes the index first and writes it last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unif2ace_data.attributes.measure import attributes_of
+from unif2ace_data.captions.grounded import caption_of, captioner
+from unif2ace_data.faces.align import quad_side
+from unif2ace_data.faces.engine import sha256_file
+from unif2ace_data.filters import face_px
+from unif2ace_data.recipe import Recipe
+from unif2ace_data.resources import resource
+from unif2ace_data.run.decide import Row
+from unif2ace_data.run.store import WorkStore
+from unif2ace_data.schema import (
+    SCHEMA_VERSION,
+    SPLITS,
+    Face,
+    FaceRecord,
+    Image,
+    InputRef,
+    PhotoRecord,
+    Sample,
+    Source,
+    UserError,
+)
+from unif2ace_data.shards import INDEX, ShardInfo, write_shard, writing
+
+PACK_VERSION = 1  # raise it when the same measurements would give other bytes
+SAMPLE_OVERHEAD = 16_000  # generous bytes for headers, JSON and text of one sample, to choose the prefix depth
+SHARD_NAME = re.compile(r"(train|validation|test)-\d{6}\.tar")
+PRIVATE_COLUMNS = ("reason", "value", "threshold", "detail", "status")  # nothing to say about a kept row
+
+
+@dataclass(slots=True)
+class Planned:
+    """One shard to be: its name, which key prefix it holds, its rows in key order, and what decides its bytes."""
+
+    name: str
+    split: str
+    prefix: str
+    rows: list[Row]
+    fingerprint: str
+
+
+def plan_shards(store: WorkStore, kept: list[Row], recipe: Recipe, config: str, crops: str, digits: int) -> list[Planned]:
+    """Group by split and the first `digits` hex digits of the key; number the groups of a split without gaps."""
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in kept:
+        groups[row.split, row.key[:digits]].append(row)
+    decided = pack_config(recipe, crops)
+    planned = []
+    for split in SPLITS:
+        prefixes = sorted(prefix for s, prefix in groups if s == split)
+        for number, prefix in enumerate(prefixes):
+            rows = sorted(groups[split, prefix], key=lambda r: (r.key[:32], r.face))
+            digest = hashlib.sha256(decided.encode())
+            for row in rows:
+                digest.update(fingerprint_of(store, row, config))
+            planned.append(Planned(f"{split}-{number:06d}.tar", split, prefix, rows, digest.hexdigest()))
+    return planned
+
+
+def pack_config(recipe: Recipe, crops: str) -> str:
+    """Everything but the samples themselves that decides a shard's bytes."""
+    return orjson.dumps(
+        {
+            "pack": PACK_VERSION,
+            "schema": SCHEMA_VERSION,
+            "captions": recipe.captions.model_dump(),
+            "align": recipe.faces.align.model_dump(),
+            "single": recipe.faces.per_photo,
+            "taxonomy": hashlib.sha256(resource("manifests", "attributes.yaml").read_bytes()).hexdigest(),
+            "captioner": captioner().model_dump(),
+            "crops": crops,
+        },
+        option=orjson.OPT_SORT_KEYS,
+    ).decode()
+
+
+def fingerprint_of(store: WorkStore, row: Row, config: str) -> bytes:
+    blob, ref = store.db.execute(
+        "select a.record, i.ref from analyses a, inputs i where a.sha256=? and a.config=? and i.source_id=?",
+        (row.sha256, config, row.source_id),
+    ).fetchone()
+    notes = orjson.dumps(orjson.loads(ref)["annotations"])
+    return hashlib.sha256(orjson.dumps([row.key, row.source_id, row.split, row.vouched]) + blob + notes).digest()
+
+
+def prefix_digits(store: WorkStore, kept: list[Row], recipe: Recipe, crops: str) -> int:
+    """How many hex digits of the key name a shard: as the recipe says, or the fewest that keep shards small enough."""
+    if recipe.shards.prefix_digits != "auto":
+        return int(recipe.shards.prefix_digits)
+    sizes = {
+        row.key: store.db.execute("select length(jpeg) from crops where key=? and config=?", (row.key, crops)).fetchone()[0]
+        for row in kept
+    }
+    for digits in range(5):
+        groups: Counter[tuple[str, str]] = Counter()
+        for row in kept:
+            groups[row.split, row.key[:digits]] += sizes[row.key] + SAMPLE_OVERHEAD
+        if max(groups.values(), default=0) <= recipe.shards.max_bytes:
+            return digits
+    raise UserError("one key prefix of 5 digits holds more than shards.max_bytes: raise shards.max_bytes")
+
+
+# ------------------------------------------------------------------ samples
+
+
+def sample_of(
+    row: Row, ref: InputRef, record: PhotoRecord, side: int, padded: float, recipe: Recipe, licence: str
+) -> Sample:
+    """The whole sample of a kept row: attributes from the stored measurements, a grounded caption, claims."""
+    face = record.faces[row.face]
+    notes = ref.annotations
+    attributes = attributes_of(face, notes, complexion=recipe.captions.complexion)
+    caption, claims = caption_of(row.key, attributes, complexion=recipe.captions.complexion)
+    quad = np.array(face.quad, np.float64)
+    return Sample(
+        uid=row.key,
+        schema_version=SCHEMA_VERSION,
+        split=row.split,
+        source=Source(
+            dataset=ref.dataset, id=ref.source_id, sha256=record.sha256,
+            licence=notes.licence or licence, author=notes.author, url=notes.url,
+        ),
+        image=Image(
+            width=side, height=side, align=recipe.faces.align.mode, quad=face.quad,
+            source_width=record.width, source_height=record.height, padded=padded,
+        ),
+        face=face_in_crop(face, quad, side),
+        attributes=attributes,
+        caption=caption,
+        captioner=captioner(),
+        claims=claims,
+        qa=[],
+    )  # fmt: skip
+
+
+def face_in_crop(face: FaceRecord, quad: np.ndarray, side: int) -> Face:
+    """The face's points in crop pixels; the box is the upright one around the turned corners."""
+    scale = side / max(quad_side(quad), 1e-9)
+    axis_x, axis_y = ((quad[i] - quad[0]) / max(quad_side(quad), 1e-9) for i in (1, 3))
+
+    def into(points: np.ndarray) -> np.ndarray:
+        moved = points - quad[0]
+        return np.stack([moved @ axis_x, moved @ axis_y], 1) * scale
+
+    x1, y1, x2, y2 = face.box
+    corners = into(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]))
+    box = [*corners.min(0), *corners.max(0)]
+    return Face(
+        box=[round(float(v), 1) for v in box],
+        landmarks=[[round(float(x), 1), round(float(y), 1)] for x, y in into(np.array(face.landmarks))],
+        score=face.score, face_px=face_px(face), yaw=face.yaw, pitch=face.pitch, roll=face.roll,
+        sharpness=face.quality["sharpness"], brightness=face.quality["brightness"],
+    )  # fmt: skip
+
+
+def samples_of(
+    store: WorkStore, rows: list[Row], recipe: Recipe, config: str, crops: str, licences: dict[str, str]
+) -> Iterator[tuple[str, bytes, Sample]]:
+    for row in rows:
+        stored, crop, ref = store.analysis(row.sha256, config), store.crop(row.key, crops), store.refs([row.source_id])[0]
+        if stored is None or crop is None:
+            raise UserError(f"{store.folder} lost the measurements of {row.source_id}: run the build again")
+        jpeg, side, padded = crop
+        yield row.key, jpeg, sample_of(row, ref, stored[0], side, padded, recipe, licences.get(ref.dataset, ""))
+
+
+# ------------------------------------------------------------------ writing and publishing
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A finished shard and its ledger part."""
+
+    shard: ShardInfo
+    ledger_sha256: str
+
+
+def write_missing(
+    store: WorkStore, planned: list[Planned], samples: Callable[[list[Row]], Iterator[tuple[str, bytes, Sample]]],
+    out: Path, max_bytes: int, tick: Callable[[int], None],
+) -> dict[str, Packed]:
+    """Stage every shard (and its ledger part) that is neither in `out` nor staged; returns the facts by fingerprint."""
+    staging = store.folder / "staging"
+    staging.mkdir(exist_ok=True)
+    for leftover in staging.glob(".*.partial"):
+        leftover.unlink()
+    there = shards_in_place(store, out)
+    packed: dict[str, Packed] = {}
+    for shard in planned:
+        known = written(store, shard.fingerprint)
+        staged = staging / f"{shard.fingerprint}.tar"
+        ledger = staging / f"{shard.fingerprint}.parquet"
+        if known is None or not (shard.fingerprint in there.values() or (staged.is_file() and ledger.is_file())):
+            info = write_shard(staged, samples(shard.rows))
+            if info.bytes > max_bytes:
+                staged.unlink()
+                raise UserError(
+                    f"shard {shard.name} would hold {info.bytes} bytes, more than shards.max_bytes = {max_bytes}: "
+                    f"use --set shards.prefix_digits={len(shard.prefix) + 1}"
+                )
+            known = Packed(info, write_ledger(ledger, shard.rows, public=True))
+            store.db.execute(
+                "insert or replace into packed values (?,?,?,?,?)",
+                (shard.fingerprint, info.sha256, info.bytes, info.samples, known.ledger_sha256),
+            )
+        packed[shard.fingerprint] = known
+        tick(len(shard.rows))
+    return packed
+
+
+def written(store: WorkStore, fingerprint: str) -> Packed | None:
+    row = store.db.execute(
+        "select sha256, bytes, samples, ledger_sha256 from packed where fingerprint=?", (fingerprint,)
+    ).fetchone()
+    return Packed(ShardInfo(row[0], row[1], row[2]), row[3]) if row else None
+
+
+def shards_in_place(store: WorkStore, out: Path) -> dict[str, str]:
+    """Name -> fingerprint of the shards in `out` whose bytes, and whose ledger part's, are what was once written."""
+    by_hash = {row[0]: (row[1], row[2]) for row in store.db.execute("select sha256, fingerprint, ledger_sha256 from packed")}
+    found = {}
+    for path in sorted(out.glob("*.tar")) if out.is_dir() else []:
+        fingerprint, ledger = by_hash.get(sha256_file(path), ("", ""))
+        part = ledger_part(out, path.name)
+        if fingerprint and part.is_file() and sha256_file(part) == ledger:
+            found[path.name] = fingerprint
+    return found
+
+
+def publish(store: WorkStore, planned: list[Planned], out: Path) -> None:
+    """Move shards and ledger parts to their names; remove what is no longer part of the dataset. Resumable anywhere.
+
+    Only files that this toolkit names are touched: `{split}-NNNNNN.tar` and their ledger parts.
+    """
+    staging = store.folder / "staging"
+    (out / "ledger").mkdir(parents=True, exist_ok=True)
+    there = shards_in_place(store, out)
+    wanted = {shard.name: shard.fingerprint for shard in planned}
+    if all(there.get(name) == fingerprint for name, fingerprint in wanted.items()) and set(names_in(out)) == set(wanted):
+        return
+    (out / INDEX).unlink(missing_ok=True)
+    for name in names_in(out):
+        if wanted.get(name) == there.get(name) and name in there:
+            continue
+        if name in there and there[name] in wanted.values():  # the same shard under another number: keep its bytes
+            (out / name).replace(staging / f"{there[name]}.tar")
+            ledger_part(out, name).replace(staging / f"{there[name]}.parquet")
+        else:
+            (out / name).unlink(missing_ok=True)
+            ledger_part(out, name).unlink(missing_ok=True)
+    for name, fingerprint in wanted.items():
+        if there.get(name) != fingerprint:
+            (staging / f"{fingerprint}.parquet").replace(ledger_part(out, name))
+            (staging / f"{fingerprint}.tar").replace(out / name)
+    parts = {ledger_part(out, name) for name in wanted}
+    for part in (out / "ledger").glob("kept-*.parquet"):
+        if part not in parts:
+            part.unlink()
+
+
+def names_in(out: Path) -> list[str]:
+    return sorted(p.name for p in out.glob("*.tar") if SHARD_NAME.fullmatch(p.name))
+
+
+def ledger_part(out: Path, shard: str) -> Path:
+    return out / "ledger" / f"kept-{shard.removesuffix('.tar')}.parquet"
+
+
+def write_ledger(path: Path, rows: list[Row], public: bool) -> str:
+    """Write rows as parquet, in the order given; returns the file's SHA-256. `public`: a kept row's columns only."""
+    columns = [f for f in fields(Row) if not (public and f.name in PRIVATE_COLUMNS)]
+    arrays = [pa.array([getattr(row, f.name) for row in rows], ARROW_TYPES[str(f.type)]) for f in columns]
+    table = pa.table(arrays, names=[f.name for f in columns])
+    with writing(path) as file:
+        pq.write_table(table, file, compression="zstd", row_group_size=50_000)
+    return sha256_file(path)
+
+
+ARROW_TYPES = {"str": pa.string(), "Status": pa.string(), "float": pa.float64(), "int": pa.int32(), "bool": pa.bool_()}

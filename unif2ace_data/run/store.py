@@ -1,0 +1,195 @@
+"""The work store: what was listed, measured, cropped and packed. One SQLite file under `shards.work/`.
+
+Every finished photo is committed when its result arrives, so a killed run loses what is in flight and nothing else.
+The driver is the only writer; workers return results and never open it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from unif2ace_data.schema import Annotations, FaceRecord, InputRef, PhotoRecord, UserError
+
+TABLES = """
+create table if not exists inputs (      -- one row per input that some run has listed
+  source_id text primary key, run integer not null, ref blob not null, stamp text not null,
+  sha256 text, error_code text, error_message text);
+create index if not exists inputs_by_hash on inputs (sha256);
+create table if not exists analyses (    -- measurements, by bytes and by what decided them
+  sha256 text, config text, record blob not null, embeddings blob not null, width integer not null,
+  primary key (sha256, config));
+create table if not exists crops (       -- aligned JPEGs, by sample and by what decided them
+  key text, config text, jpeg blob not null, side integer not null, padded real not null,
+  primary key (key, config));
+create table if not exists packed (      -- shards that were written, by what decides their bytes
+  fingerprint text primary key, sha256 text not null, bytes integer not null, samples integer not null,
+  ledger_sha256 text not null);
+create table if not exists facts (name text primary key, value text not null);
+"""
+
+
+class WorkStore:
+    """Opened by one process at a time; a second build on the same folder is refused with a clear error."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        self.folder = folder
+        self._lock = lock_folder(folder)
+        self.db = sqlite3.connect(folder / "work.sqlite", isolation_level=None)
+        self.db.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma cache_size=-65536;" + TABLES)
+
+    def close(self) -> None:
+        self.db.close()
+        self._lock.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        self.db.execute("begin")
+        try:
+            yield
+        except BaseException:
+            self.db.execute("rollback")
+            raise
+        self.db.execute("commit")
+
+    # ---------------------------------------------------------------- inputs
+
+    def list_inputs(self, refs: Iterable[InputRef]) -> int:
+        """Make `refs` the inputs of this run; known ones keep their hash while their stamp is unchanged."""
+        run = int(self.fact("run", "0")) + 1
+        count = 0
+        upsert = (
+            "insert into inputs (source_id, run, ref, stamp, error_code, error_message) values (?,?,?,?,?,?) "
+            "on conflict (source_id) do update set run=excluded.run, ref=excluded.ref, "
+            "sha256=case when inputs.stamp=excluded.stamp then inputs.sha256 end, stamp=excluded.stamp, "
+            "error_code=excluded.error_code, error_message=excluded.error_message"
+        )
+        batch: list[tuple[object, ...]] = []
+        for ref in refs:
+            code, message = ref.problem or (None, None)
+            batch.append((ref.source_id, run, orjson.dumps(packable(ref)), ref.stamp, code, message))
+            count += 1
+            if len(batch) >= 1000:
+                self._write(upsert, batch)
+        self._write(upsert, batch)
+        self.db.execute("delete from inputs where run <> ?", (run,))
+        self.set_fact("run", str(run))
+        return count
+
+    def _write(self, statement: str, batch: list[tuple[object, ...]]) -> None:
+        with self.transaction():
+            self.db.executemany(statement, batch)
+        batch.clear()
+
+    def pending(self, config: str) -> list[str]:
+        """Source ids of inputs that can be read and have no analysis under this config, in a fixed order."""
+        rows = self.db.execute(
+            "select source_id from inputs i where error_code is null and not exists "
+            "(select 1 from analyses a where a.sha256 = i.sha256 and a.config = ?) order by source_id",
+            (config,),
+        )
+        return [row[0] for row in rows]
+
+    def refs(self, source_ids: list[str]) -> list[InputRef]:
+        marks = ",".join("?" * len(source_ids))
+        rows = self.db.execute(f"select source_id, ref from inputs where source_id in ({marks})", source_ids)
+        found = {row[0]: unpacked(row[1]) for row in rows}
+        return [found[s] for s in source_ids]
+
+    def put_failure(self, source_id: str, code: str, message: str) -> None:
+        """A technical failure of this run; the next run tries again."""
+        self.db.execute(
+            "update inputs set error_code=?, error_message=? where source_id=?", (code, message, source_id)
+        )
+
+    # ---------------------------------------------------------------- analyses and crops
+
+    def put_analysis(self, source_id: str, config: str, record: PhotoRecord, embeddings: np.ndarray) -> None:
+        self.db.execute("update inputs set sha256=? where source_id=?", (record.sha256, source_id))
+        self.db.execute(
+            "insert or replace into analyses values (?,?,?,?,?)",
+            (record.sha256, config, orjson.dumps(asdict(record)), embeddings.tobytes(), embeddings.shape[1]),
+        )
+
+    def analysed(self, config: str) -> Iterator[tuple[str, InputRef, PhotoRecord | None, np.ndarray, tuple[str, str] | None]]:
+        """(source id, ref, record, embeddings (faces, D), read error) of every input, by hash, then by source id."""
+        rows = self.db.execute(
+            "select i.source_id, i.ref, a.record, a.embeddings, a.width, i.error_code, i.error_message from inputs i "
+            "left join analyses a on a.sha256 = i.sha256 and a.config = ? order by i.sha256, i.source_id",
+            (config,),
+        )
+        for source_id, ref, record, embeddings, width, code, message in rows:
+            error = (code, message) if code is not None else None
+            if record is None or error:
+                yield source_id, unpacked(ref), None, np.zeros((0, 0), np.float32), error
+            else:
+                vectors = np.frombuffer(embeddings, np.float32).reshape(-1, width) if width else np.zeros((0, 0), np.float32)
+                yield source_id, unpacked(ref), photo_record(orjson.loads(record)), vectors, None
+
+    def analysis(self, sha256: str, config: str) -> tuple[PhotoRecord, np.ndarray] | None:
+        row = self.db.execute(
+            "select record, embeddings, width from analyses where sha256=? and config=?", (sha256, config)
+        ).fetchone()
+        if row is None:
+            return None
+        vectors = np.frombuffer(row[1], np.float32).reshape(-1, row[2]) if row[2] else np.zeros((0, 0), np.float32)
+        return photo_record(orjson.loads(row[0])), vectors
+
+    def put_crop(self, key: str, config: str, jpeg: bytes, side: int, padded: float) -> None:
+        self.db.execute("insert or replace into crops values (?,?,?,?,?)", (key, config, jpeg, side, round(padded, 4)))
+
+    def crop(self, key: str, config: str) -> tuple[bytes, int, float] | None:
+        row = self.db.execute("select jpeg, side, padded from crops where key=? and config=?", (key, config)).fetchone()
+        return (row[0], row[1], row[2]) if row else None
+
+    def has_crop(self, key: str, config: str) -> bool:
+        return self.db.execute("select 1 from crops where key=? and config=?", (key, config)).fetchone() is not None
+
+    # ---------------------------------------------------------------- facts
+
+    def fact(self, name: str, default: str = "") -> str:
+        row = self.db.execute("select value from facts where name=?", (name,)).fetchone()
+        return row[0] if row else default
+
+    def set_fact(self, name: str, value: str) -> None:
+        self.db.execute("insert or replace into facts values (?,?)", (name, value))
+
+
+def lock_folder(folder: Path) -> object:
+    import fcntl
+
+    handle = (folder / "lock").open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise UserError(f"another build is running on {folder}: wait for it, or end it, then run again") from None
+    return handle
+
+
+def packable(ref: InputRef) -> dict[str, object]:
+    """A ref as JSON: the path may hold surrogate escapes, so its bytes go as hex."""
+    return {**asdict(ref), "path": os.fsencode(ref.path).hex()}
+
+
+def unpacked(blob: bytes) -> InputRef:
+    data = orjson.loads(blob)
+    data["path"] = os.fsdecode(bytes.fromhex(data["path"]))
+    data["annotations"] = Annotations(**data["annotations"])
+    data["problem"] = tuple(data["problem"]) if data["problem"] else None
+    return InputRef(**data)
+
+
+def photo_record(data: dict[str, object]) -> PhotoRecord:
+    data["faces"] = [FaceRecord(**face) for face in data["faces"]]  # type: ignore[attr-defined]
+    data["error"] = tuple(data["error"]) if data["error"] else None  # type: ignore[arg-type]
+    return PhotoRecord(**data)  # type: ignore[arg-type]

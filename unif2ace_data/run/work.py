@@ -1,0 +1,103 @@
+"""What a worker process does: analyse photos and cut crops. Plain functions over chunks; a process loads its networks once.
+
+Every exception of one input becomes that input's error. What no input can cause (missing weights) is a UserError and
+ends the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from unif2ace_data.faces.align import crop_jpeg
+from unif2ace_data.faces.analyse import Analyser
+from unif2ace_data.faces.decode import Decoded
+from unif2ace_data.faces.runtime import single_threaded
+from unif2ace_data.filters import face_drop, photo_drop
+from unif2ace_data.recipe import Recipe
+from unif2ace_data.schema import InputError, InputRef, PhotoRecord, UserError, sample_key
+from unif2ace_data.sources.read import read_input
+from unif2ace_data.sources.video import frame_at
+
+
+@dataclass(slots=True)
+class Crop:
+    key: str
+    jpeg: bytes
+    side: int
+    padded: float
+
+
+@dataclass(slots=True)
+class Result:
+    """Of one input: a record with embeddings and crops, or an error (code, message) that a later run may not meet."""
+
+    source_id: str
+    record: PhotoRecord | None = None
+    embeddings: np.ndarray | None = None
+    crops: list[Crop] = field(default_factory=list)
+    error: tuple[str, str] | None = None
+
+
+_analysers: dict[str, Analyser] = {}
+
+
+def analyser_for(recipe: Recipe) -> Analyser:
+    name = recipe.faces.model_dump_json() + str(recipe.filters.nsfw is not None)
+    if name not in _analysers:
+        single_threaded()
+        _analysers[name] = Analyser(recipe.faces, nsfw=recipe.filters.nsfw is not None)
+    return _analysers[name]
+
+
+def analyse_chunk(recipe: Recipe, refs: list[InputRef]) -> list[Result]:
+    """Measure each input; crops are cut at once, from the pixels at hand, for faces that pass the recipe's filters."""
+    analyser = analyser_for(recipe)
+    return [analyse_one(analyser, recipe, ref) for ref in refs]
+
+
+def analyse_one(analyser: Analyser, recipe: Recipe, ref: InputRef) -> Result:
+    try:
+        data = read_input(ref)
+        analysis = analyser.analyse(data, "video" if ref.kind == "video" else "image")
+        record = analysis.record
+        result = Result(ref.source_id, record, analysis.embeddings)
+        if record.error is None and analysis.decoded is not None and photo_drop(record, recipe) is None:
+            passing = [i for i, f in enumerate(record.faces) if face_drop(f, record, ref.annotations, recipe) is None]
+            result.crops = [cut(data, record, i, recipe, analysis.decoded) for i in passing]
+        return result
+    except InputError as error:
+        return Result(ref.source_id, error=(error.code, error.message))
+    except UserError:
+        raise
+    except Exception as error:
+        return Result(ref.source_id, error=("engine_error", f"{type(error).__name__}: {error}"))
+
+
+def crop_chunk(recipe: Recipe, jobs: list[tuple[InputRef, PhotoRecord, list[int]]]) -> list[Result]:
+    """Cut crops of faces that were measured before but not kept then. `jobs`: input, its record, face indices."""
+    single_threaded()
+    results = []
+    for ref, record, indices in jobs:
+        try:
+            data = read_input(ref)
+            decoded = video_frame(data, record) if ref.kind == "video" else None
+            crops = [cut(data, record, i, recipe, decoded) for i in indices]
+            results.append(Result(ref.source_id, crops=crops))
+        except InputError as error:
+            results.append(Result(ref.source_id, error=(error.code, error.message)))
+        except Exception as error:
+            results.append(Result(ref.source_id, error=("crop_error", f"{type(error).__name__}: {error}")))
+    return results
+
+
+def cut(data: bytes, record: PhotoRecord, index: int, recipe: Recipe, at_hand: Decoded | None) -> Crop:
+    quad = np.array(record.faces[index].quad, np.float64)
+    jpeg, side, padded = crop_jpeg(data, quad, recipe.faces.align, at_hand)
+    return Crop(sample_key(record.sha256, index, recipe.faces.per_photo == "one"), jpeg, side, padded)
+
+
+def video_frame(data: bytes, record: PhotoRecord) -> Decoded:
+    rgb = frame_at(data, record.frame_index)
+    return Decoded(rgb, 1.0, rgb.shape[1], rgb.shape[0], "VIDEO", "RGB")

@@ -1,0 +1,190 @@
+"""WebDataset shards whose bytes depend on their samples alone, and the index that is written last.
+
+Tar members carry fixed times and owners (USTAR), samples are sorted by key, a sample's three files stand together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from unif2ace_data.schema import SCHEMA_VERSION, Sample, UserError
+
+BLOCK = 512
+END = b"\0" * (2 * BLOCK)
+INDEX = "index.json"
+INDEX_KIND = "unif2ace-index"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardInfo:
+    sha256: str
+    bytes: int
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of a tar; `offset` is where its data begins."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def write_shard(path: Path, samples: Iterable[tuple[str, bytes, Sample]]) -> ShardInfo:
+    """Write (key, JPEG, sample) in the order given to `path`, durably (a temporary file, then fsync and rename)."""
+    digest, count, size = hashlib.sha256(), 0, 0
+    with writing(path) as file:
+        for key, jpeg, sample in samples:
+            blob = b"".join(
+                (*member(f"{key}.jpg", jpeg), *member(f"{key}.json", sample_json(sample)), *member(f"{key}.txt", sample.caption.encode()))
+            )
+            digest.update(blob)
+            size += file.write(blob)
+            count += 1
+        digest.update(END)
+        size += file.write(END)
+    return ShardInfo(digest.hexdigest(), size, count)
+
+
+def sample_json(sample: Sample) -> bytes:
+    return orjson.dumps(sample.model_dump())
+
+
+def member(name: str, data: bytes) -> tuple[bytes, bytes, bytes]:
+    """Header, data and padding of one tar member."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime, info.mode = len(data), 0, 0o644
+    return info.tobuf(tarfile.USTAR_FORMAT), data, b"\0" * (-len(data) % BLOCK)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[io.BufferedWriter]:
+    """A file that appears under its name whole or not at all. Raises UserError where the disk does not take it."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror or error}. Finished work is kept; run the command again") from None
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    with writing(path) as file:
+        file.write(data)
+
+
+# ------------------------------------------------------------------ reading
+
+
+def members(path: Path) -> Iterator[Member]:
+    """Walk a tar's headers. Raises tarfile.TarError on anything that is not a sound archive to its last byte."""
+    total = path.stat().st_size
+    with path.open("rb") as file:
+        at = 0
+        while True:
+            file.seek(at)
+            header = file.read(BLOCK)
+            if header == b"\0" * BLOCK:
+                if file.read(BLOCK) != b"\0" * BLOCK or file.read(1):
+                    raise tarfile.ReadError("data behind the end of the archive")
+                return
+            info = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+            if at + BLOCK + info.size > total:
+                raise tarfile.ReadError(f"{info.name} runs beyond the end of the file")
+            yield Member(info.name, at + BLOCK, info.size)
+            at += BLOCK + info.size + -info.size % BLOCK
+
+
+def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """(key, {extension: data}) of each sample of one of our shards, in order."""
+    key, files = "", {}
+    with path.open("rb") as file:
+        for entry in members(path):
+            name, _, extension = entry.name.partition(".")
+            if name != key and files:
+                yield key, files
+                files = {}
+            key = name
+            file.seek(entry.offset)
+            files[extension] = file.read(entry.size)
+    if files:
+        yield key, files
+
+
+def read_sample(out: Path, key: str) -> tuple[Sample, bytes]:
+    """(sample, JPEG) by key or an unambiguous beginning of it. Raises UserError."""
+    found: dict[str, tuple[Sample, bytes]] = {}
+    for shard in dataset_shards(out):
+        for name, files in read_samples(shard):
+            if name.startswith(key):
+                found[name] = (Sample.model_validate_json(files["json"]), files["jpg"])
+    if not found:
+        raise UserError(f"no sample {key!r} in {out}")
+    if key not in found and len(found) > 1:
+        raise UserError(f"{key!r} begins {len(found)} keys: {', '.join(sorted(found)[:4])} …")
+    return found[key] if key in found else next(iter(found.values()))
+
+
+def dataset_shards(out: Path) -> list[Path]:
+    """The shards that the index names. Raises UserError where there is no dataset."""
+    return [out / shard["name"] for shard in read_index(out)["shards"]]
+
+
+def read_index(out: Path) -> dict[str, Any]:
+    """index.json. Raises UserError where it is missing (an unfinished build) or broken."""
+    path = out / INDEX
+    if not out.is_dir():
+        raise UserError(f"no dataset at {out}: there is no such folder")
+    if not path.is_file():
+        raise UserError(f"no dataset at {out}: {INDEX} is missing (it is written last: run `unif2ace-data build` again to finish)")
+    try:
+        index = orjson.loads(path.read_bytes())
+        if index["kind"] != INDEX_KIND or not isinstance(index["shards"], list):
+            raise ValueError("not an index of this toolkit")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is broken: {error}") from None
+    return dict(index)
+
+
+# ------------------------------------------------------------------ the index
+
+
+def root_hash(entries: Iterable[tuple[str, str]]) -> str:
+    """One hash for the dataset: SHA-256 over `name sha256` lines, sorted by name."""
+    lines = "".join(f"{name} {digest}\n" for name, digest in sorted(entries))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def write_index(out: Path, shards: list[dict[str, Any]], files: dict[str, dict[str, Any]], counts: dict[str, Any]) -> str:
+    """Write index.json; returns the dataset's root hash.
+
+    shards: {name, split, prefix, samples, bytes, sha256}; files: name -> {bytes, sha256} of everything else that
+    travels; counts: sums of the ledger.
+    """
+    root = root_hash([(s["name"], s["sha256"]) for s in shards] + [(n, f["sha256"]) for n, f in files.items()])
+    index = {
+        "kind": INDEX_KIND,
+        "schema_version": SCHEMA_VERSION,
+        "root_sha256": root,
+        "shards": shards,
+        "files": files,
+        "counts": counts,
+    }
+    write_bytes(out / INDEX, orjson.dumps(index, option=orjson.OPT_INDENT_2) + b"\n")
+    return root
