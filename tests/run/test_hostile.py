@@ -64,12 +64,13 @@ def hostile(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     put("bomb.png", png_bomb(), "too_many_pixels")
     put("one.png", jpeg(Image.new("RGB", (1, 1))), "resolution")
     put("cmyk.jpg", jpeg(face().convert("CMYK")), "")
+    moving, waving = face(), face().quantize(128)
     for name, picture, options in [
         ("palette.png", face().quantize(256), {}),
         ("rgba.png", face().convert("RGBA"), {}),
         ("grey.png", face().convert("L"), {}),
-        ("animated.gif", face().quantize(128), {"save_all": True, "append_images": [face().quantize(128)]}),
-        ("animated.webp", face(), {"save_all": True, "append_images": [face()], "quality": 92}),
+        ("animated.gif", waving, {"save_all": True, "append_images": [waving.rotate(90)]}),
+        ("animated.webp", moving, {"save_all": True, "append_images": [moving.rotate(180)], "quality": 92}),
     ]:
         picture.save(raw / name, **options)
         expected[name] = ""

@@ -151,9 +151,8 @@ def face_measures(face: np.ndarray, points: np.ndarray) -> tuple[dict[str, float
         for region, (_, names) in REGIONS.items()
         for name in names.split()
     }
-    for region in ("cheek", "jaw", "eyebag"):
-        left, right = QUAD_ROWS[region]
-        values[f"{region}.side"] = float(means[right, 0] - means[left, 0])
+    left, right = (np.mean([means[QUAD_ROWS[region][side], 0] for region in ("cheek", "jaw")]) for side in (0, 1))
+    values["face.side"] = float(right - left)  # > 0: the image's right side of the face is brighter
     values["face.texture"] = float(texture.mean())
     values["face.contrast"] = float(lightness.std())
     values["skin_l"] = float(skin[0])

@@ -79,7 +79,7 @@ def by_part(draft: Draft, names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def predicates(draft: Draft, names: Sequence[str]) -> str:
-    """"oval and of average length"; long ones come last."""
+    """ "oval and of average length"; long ones come last."""
     said = sorted(((name, predicate(draft, name)) for name in names), key=lambda pair: pair[1].startswith(LAST))
     return draft.series([marked(name, text) for name, text in said])
 
@@ -99,12 +99,12 @@ def part_states(draft: Draft, names: Sequence[str], copula: bool) -> list[str]:
 
 
 def states(draft: Draft, names: Sequence[str]) -> str:
-    """"mouth closed, eyebrows raised and eyes narrowed"; the caller puts a possessive before it."""
+    """ "mouth closed, eyebrows raised and eyes narrowed"; the caller puts a possessive before it."""
     return draft.series(part_states(draft, names, copula=False))
 
 
 def clauses(draft: Draft, names: Sequence[str]) -> str:
-    """"her mouth is closed and her eyebrows are raised"."""
+    """ "her mouth is closed and her eyebrows are raised"."""
     return draft.series(part_states(draft, names, copula=True))
 
 

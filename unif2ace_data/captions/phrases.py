@@ -57,8 +57,6 @@ class Phrases:
     never_together: frozenset[frozenset[tuple[str, str]]]
 
 
-
-
 @cache
 def phrases() -> Phrases:
     data: dict[str, Any] = yaml.safe_load(PATH.read_text(encoding="utf-8"))

@@ -36,7 +36,7 @@ def frame(draft: Draft, *names: str) -> str:
 
 
 def person(draft: Draft) -> str:
-    """"a~ middle-aged woman", "a~ man in later life", "a~ young adult", "a~ person"."""
+    """ "a~ middle-aged woman", "a~ man in later life", "a~ young adult", "a~ person"."""
     facts = draft.facts
     noun = draft.pronouns["noun"]
     if "apparent_gender" in facts:

@@ -39,7 +39,7 @@ def agree(text: str, form: int) -> str:
 
 
 def series(items: Sequence[str], oxford: bool, word: str = "and") -> str:
-    """"a", "a and b", "a, b and c" (or "a, b, and c"); the last comma is always there where an item holds "and"."""
+    """ "a", "a and b", "a, b and c" (or "a, b, and c"); the last comma is always there where an item holds "and"."""
     if len(items) < 2:
         return "".join(items)
     inner = any(" and " in item for item in items)

@@ -1,0 +1,188 @@
+"""From stored measurements and the source's annotations to attributes with evidence and confidence.
+
+A pure function of the face's record: bands, weights and thresholds (manifests/attributes.yaml) may change without a
+look at the pictures. A value that is not confident is not stated at all.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from unif2ace_data.resources import resource
+from unif2ace_data.schema import Annotations, Attribute, Evidence, FaceRecord, UserError
+from unif2ace_data.taxonomy import Bands, Entry, Fit, Weights, load_taxonomy
+
+UNVALIDATED = 0.8  # our choice: confidence from which a value without a claim is recorded, marked as not validated
+UNUSUAL = 6.0  # our choice: standard scores from the labelled portraits beyond which a model is not trusted
+GAZE_DEGREES = 110.0  # eye rotation, degrees, that moves the iris by one eye width (fitted on portraits that look at the camera)
+
+# Who measured a quantity, by the beginning of its name, and the file of the pack that holds its weights.
+MEASURED_BY = {
+    "pixels": ("pixels", ""),
+    "age": ("genderage", "genderage.onnx"),
+    "p_female": ("genderage", "genderage.onnx"),
+    "emotion": ("emotion_fer", "emotion_fer.tflite"),
+}
+LANDMARKER = ("face_landmarker", "face_landmarker.task")
+
+
+def attributes_of(
+    face: FaceRecord, annotations: Annotations, *, complexion: bool = False, engine: str = "embedded"
+) -> list[Attribute]:
+    """The attributes of one face, in the taxonomy's order: at most one measured record per name, and the annotations.
+
+    `complexion`: include what is stated on request only. `engine`: the face pack; what another pack's networks say of
+    gender and age is not validated. An annotation replaces a measurement that is not validated; beside a validated one
+    both stay, whether they agree or not. Annotations outside the taxonomy (an age in years) are for filters, not for
+    captions, and are left out.
+    """
+    taxonomy = load_taxonomy()
+    annotated: dict[str, list[Attribute]] = {}
+    for given in annotations.attributes:
+        attribute = Attribute.model_validate(given)
+        if attribute.name in taxonomy and attribute.value in taxonomy[attribute.name].values:
+            annotated.setdefault(attribute.name, []).append(attribute)
+    quantities = quantities_of(face)
+    found: list[Attribute] = []
+    for entry in taxonomy.attributes.values():
+        if entry.on_request and not complexion:
+            continue
+        notes = annotated.get(entry.name, [])
+        measured = measure(entry, quantities, engine)
+        if measured is not None and (measured.validated or not notes):
+            found.append(measured)
+        found += notes
+    return found
+
+
+def measure(entry: Entry, quantities: dict[str, float], engine: str = "embedded") -> Attribute | None:
+    """The attribute where a value is confident enough to be stated, else None."""
+    probabilities = probabilities_of(entry, quantities)
+    if probabilities is None:
+        return None
+    value = max(probabilities, key=lambda v: (probabilities[v], v))
+    confidence = probabilities[value]
+    used = entry.fit.quantities if entry.fit else [entry.bands.quantity] if entry.bands else []
+    evidence = evidence_of(used, quantities, engine)
+    claim = entry.claims.get(value)
+    trusted = engine == "embedded" or "genderage" not in evidence.by
+    if claim is not None and claim.holds and trusted:
+        if confidence < claim.threshold:
+            return None
+        if entry.bands:
+            confidence = min(confidence, claim.precision)  # an edge set by hand knows no better than its record
+        validated = True
+    elif confidence < UNVALIDATED:
+        return None
+    else:
+        validated = False
+    return Attribute(
+        name=entry.name,
+        group=entry.group,
+        value=value,
+        confidence=round(confidence, 3),
+        validated=validated,
+        evidence=evidence,
+    )
+
+
+def probabilities_of(entry: Entry, quantities: dict[str, float]) -> dict[str, float] | None:
+    """Probability of each value, or None where a quantity is missing or unlike anything that was labelled."""
+    if entry.bands:
+        return banded(entry.bands, entry.values, quantities)
+    if entry.fit and entry.weights:
+        return fitted(entry.fit, entry.weights, quantities)
+    return None
+
+
+def banded(bands: Bands, values: list[str], quantities: dict[str, float]) -> dict[str, float] | None:
+    """Each value's share of a logistic distribution of scale `width` around the measured quantity."""
+    if bands.quantity not in quantities:
+        return None
+    below = [1 / (1 + np.exp((quantities[bands.quantity] - edge) / bands.width)) for edge in bands.edges]
+    cumulative = [0.0, *below, 1.0]
+    return {value: float(cumulative[i + 1] - cumulative[i]) for i, value in enumerate(values)}
+
+
+def fitted(fit: Fit, weights: Weights, quantities: dict[str, float]) -> dict[str, float] | None:
+    if any(name not in quantities for name in fit.quantities):
+        return None
+    raw = np.array([quantities[name] for name in fit.quantities])
+    scores = (raw - np.array(weights.mean)) / np.array(weights.scale)
+    if np.abs(scores).max() > UNUSUAL:
+        return None
+    logits = np.array(weights.bias) + np.array(weights.weights) @ scores
+    shares = np.exp(logits - logits.max())
+    return dict(zip(weights.values, (shares / shares.sum()).tolist(), strict=True))
+
+
+def quantities_of(face: FaceRecord) -> dict[str, float]:
+    """Every stored measurement under one flat name, with the few that are made of several.
+
+    `yaw`, `pitch`, `roll`, `p_female`, `age.*`, `emotion.*`, `blendshape.*`, `mesh.*`, `pixels.*`; the mean of a left
+    and a right one goes by their common name. Empty where the face was only detected.
+    """
+    if not face.measured:
+        return {}
+    values = {"yaw": face.yaw, "pitch": face.pitch, "roll": face.roll}
+    if face.p_female >= 0:
+        values["p_female"] = face.p_female
+    for prefix, measured in (("age", face.age), ("emotion", face.emotion), ("pixels", face.pixels)):
+        values |= {f"{prefix}.{name}": value for name, value in measured.items()}
+    values |= both_sides("blendshape", face.blendshapes, "Left", "Right")
+    values |= both_sides("mesh", face.geometry, "_left", "_right")
+    values |= composed(values)
+    return values
+
+
+def both_sides(prefix: str, measured: dict[str, float], left: str, right: str) -> dict[str, float]:
+    values = {}
+    for name, value in measured.items():
+        values[f"{prefix}.{name}"] = value
+        if name.endswith(left) and name.removesuffix(left) + right in measured:
+            common = name.removesuffix(left)
+            values[f"{prefix}.{common}"] = (value + measured[common + right]) / 2
+    return values
+
+
+def composed(v: dict[str, float]) -> dict[str, float]:
+    """Quantities made of several, where all of these are there."""
+    made = {}
+    if {"mesh.iris_x", "blendshape.eyeLookUp", "blendshape.eyeLookDown"} <= v.keys():
+        across = v["yaw"] + GAZE_DEGREES * v["mesh.iris_x"]
+        along = 30 * (v["blendshape.eyeLookUp"] - v["blendshape.eyeLookDown"])
+        made["gaze_off"] = float(np.hypot(across, max(0.0, abs(along + v["pitch"]) - 12)))
+    if {"blendshape.browInnerUp", "blendshape.browOuterUp", "blendshape.browDown"} <= v.keys():
+        raised = (v["blendshape.browInnerUp"] + v["blendshape.browOuterUp"]) / 2
+        made["brow_lift"] = raised - v["blendshape.browDown"]
+    if {"blendshape.mouthPucker", "blendshape.mouthPress"} <= v.keys():
+        made["lips_push"] = v["blendshape.mouthPucker"] - v["blendshape.mouthPress"]
+    if {"blendshape.jawOpen", "blendshape.mouthSmile"} <= v.keys():
+        made["laughing"] = min(v["blendshape.jawOpen"], v["blendshape.mouthSmile"])
+    if {"blendshape.eyeBlinkLeft", "blendshape.eyeBlinkRight"} <= v.keys():
+        made["blink_difference"] = abs(v["blendshape.eyeBlinkLeft"] - v["blendshape.eyeBlinkRight"])
+    return made
+
+
+def evidence_of(used: list[str], quantities: dict[str, float], engine: str) -> Evidence:
+    """Who measured the quantities, the weights' hashes, and the two that say most (never the skin's own colour)."""
+    owners = {MEASURED_BY.get(name.split(".")[0], LANDMARKER) for name in used}
+    revisions = [revision_of(file) for by, file in sorted(owners) if file and (engine == "embedded" or by != "genderage")]
+    shown = [name for name in used if "skin" not in name][:2]
+    return Evidence(
+        by="+".join(sorted(by for by, _ in owners)),
+        revision="+".join(revisions),
+        measured=", ".join(f"{name.split('.', 1)[-1]}={quantities[name]:.2f}" for name in shown),
+    )
+
+
+@functools.cache
+def revision_of(file: str) -> str:
+    """First eight hex digits of the SHA-256 of a file in the embedded pack."""
+    for line in resource("faces", "packs/embedded/SHA256SUMS").read_text(encoding="utf-8").splitlines():
+        digest, name = line.split()
+        if name == file:
+            return digest[:8]
+    raise UserError(f"faces/packs/embedded/SHA256SUMS does not list {file}: the package is incomplete, reinstall it")
