@@ -28,7 +28,9 @@ UPRIGHT = {
     8: Transpose.ROTATE_90,
 }
 
-# MAX_PIXELS is the limit here; Pillow's own warning at a third of it would only clutter a worker's log.
+# Pillow refuses what has more than twice its own limit, also inside containers, and warns from that limit on: one
+# limit for both, and no warning in a worker's log.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
@@ -60,7 +62,10 @@ class Header:
 
 
 def open_header(data: bytes) -> tuple[Image.Image, Header]:
-    """Read size and format without unpacking pixels. Raises InputError: empty, not_an_image, too_many_pixels, broken_image."""
+    """Read size and format; unpacks no pixels (but a PNG's: its EXIF may come last).
+
+    Raises InputError: empty, not_an_image, too_many_pixels, truncated, broken_image.
+    """
     if not data:
         raise InputError("empty", "zero bytes")
     try:
@@ -68,7 +73,7 @@ def open_header(data: bytes) -> tuple[Image.Image, Header]:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise InputError("too_many_pixels", f"{width} x {height} pixels, more than {MAX_PIXELS // 10**6} million")
-        orientation = int(image.getexif().get(0x0112, 1) or 1)
+        orientation = image.getexif().get(0x0112)
         frames = int(getattr(image, "n_frames", 1))
     except InputError:
         raise
@@ -77,32 +82,35 @@ def open_header(data: bytes) -> tuple[Image.Image, Header]:
     except UnidentifiedImageError:
         raise InputError("not_an_image", f"no known image format (begins with {data[:12]!r})") from None
     except Exception as error:  # Pillow's plugins raise nearly anything on broken headers
-        raise InputError("broken_image", f"{type(error).__name__}: {error}") from None
-    if orientation not in range(1, 9):
-        orientation = 1
+        raise broken(error) from None
+    if not isinstance(orientation, int) or orientation not in range(1, 9):
+        orientation = 1  # a nonsensical tag is no reason to lose a photo
     return image, Header(width, height, image.format or "", image.mode, frames, orientation)
+
+
+def broken(error: Exception) -> InputError:
+    """The InputError for what Pillow raised: `truncated` where it says so, else `broken_image`."""
+    code = "truncated" if "truncated" in str(error).lower() else "broken_image"
+    return InputError(code, f"{type(error).__name__}: {error}")
 
 
 def jpeg_scale(width: int, height: int, format: str, needed: float) -> float:
     """The smallest scale at which this file can be decoded that is at least `needed` (1 for all but JPEG)."""
-    if format != "JPEG":
+    if format not in ("JPEG", "MPO"):  # MPO: a JPEG with further ones behind it, as many phones write
         return 1.0
     return next((s for s in JPEG_SCALES if s >= needed and min(width, height) * s >= 1), 1.0)
 
 
 def decode(data: bytes, needed: float = 1.0) -> Decoded:
-    """Decode the first frame at the smallest scale >= `needed`. Raises InputError as open_header does, and `truncated`."""
+    """Decode the first frame at the smallest scale >= `needed`. Raises InputError as open_header does."""
     image, header = open_header(data)
     scale = jpeg_scale(header.width, header.height, header.format, needed)
     try:
         if scale < 1:
             image.draft("RGB", (int(header.width * scale), int(header.height * scale)))
         rgb = to_rgb(image)
-    except OSError as error:
-        code = "truncated" if "truncated" in str(error) else "broken_image"
-        raise InputError(code, str(error)) from None
     except Exception as error:
-        raise InputError("broken_image", f"{type(error).__name__}: {error}") from None
+        raise broken(error) from None
     if header.orientation != 1:
         rgb = rgb.transpose(UPRIGHT[header.orientation])
     pixels = np.asarray(rgb)
@@ -112,7 +120,7 @@ def decode(data: bytes, needed: float = 1.0) -> Decoded:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode to 8-bit RGB; transparency over white (our choice: what a page shows behind a picture)."""
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image
     if image.mode.startswith("I;16"):
