@@ -31,7 +31,7 @@ from unif2ace_data.attributes import measure
 from unif2ace_data.faces.analyse import Analyser
 from unif2ace_data.recipe import Faces
 from unif2ace_data.schema import Annotations, FaceRecord, UserError
-from unif2ace_data.taxonomy import MIN_PRECISION, MIN_WILSON, Entry, ValueClaim, Weights, load_taxonomy
+from unif2ace_data.taxonomy import Entry, ValueClaim, Weights, load_taxonomy
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ROOT / "benchmarks" / "labels" / "portraits.csv"
@@ -195,8 +195,12 @@ def claims_of(findings: Findings) -> dict[str, ValueClaim]:
             continue
         halves = [[(c, right) for f, c, right in asserted if share(f + "half", 2) == half] for half in (0, 1)]
         chosen = [choose_threshold(half) for half in halves]
-        shipped = max((t for t in chosen if t is not None), default=float(THRESHOLDS[-1])) if None not in chosen else 0.95
-        crossed = [right for half, t in zip(halves, reversed(chosen), strict=True) for c, right in half if c >= (t or 0.95)]
+        shipped = (
+            max((t for t in chosen if t is not None), default=float(THRESHOLDS[-1])) if None not in chosen else 0.95
+        )
+        crossed = [
+            right for half, t in zip(halves, reversed(chosen), strict=True) for c, right in half if c >= (t or 0.95)
+        ]
         plain = [right for _, c, right in asserted if c >= shipped]
         poorer = min((crossed, plain), key=lambda kept: wilson_low(sum(kept), len(kept)))
         cases, right = len(poorer), sum(poorer)
@@ -253,8 +257,12 @@ def table(findings: list[Findings], agreement: dict[str, tuple[int, int]]) -> li
 
 def summary(findings: list[Findings], labels: Labels, faces: dict[str, FaceRecord]) -> list[str]:
     """Validated attributes per portrait as a user gets them, with the taxonomy as it is on disk."""
-    per_portrait = {file: [a for a in measure.attributes_of(face, Annotations()) if a.validated] for file, face in faces.items()}
-    commonest = {name: Counter(labels[name].values()).most_common(1)[0][1] / len(labels[name]) for name in labels if labels[name]}
+    per_portrait = {
+        file: [a for a in measure.attributes_of(face, Annotations()) if a.validated] for file, face in faces.items()
+    }
+    commonest = {
+        name: Counter(labels[name].values()).most_common(1)[0][1] / len(labels[name]) for name in labels if labels[name]
+    }
     stated: dict[str, Counter[str]] = defaultdict(Counter)
     for attributes in per_portrait.values():
         for a in attributes:
@@ -299,7 +307,10 @@ def main() -> None:
     if options.write:
         page = PAGE.read_text(encoding="utf-8")
         start, end = "<!-- figures -->", "<!-- end of figures -->"
-        PAGE.write_text(page.split(start)[0] + start + "\n\n" + "\n".join(figures) + "\n\n" + end + page.split(end)[1], encoding="utf-8")
+        PAGE.write_text(
+            page.split(start)[0] + start + "\n\n" + "\n".join(figures) + "\n\n" + end + page.split(end)[1],
+            encoding="utf-8",
+        )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import shutil
 import subprocess
@@ -159,7 +158,7 @@ def main() -> None:
         work = Path(name)
         photos = fresh(work / "photos")
         for path in files:
-            os.link(path, photos / path.name) if os.stat(path).st_dev == os.stat(work).st_dev else shutil.copy(path, photos)
+            shutil.copy(path, photos)
         print(f"{len(files)} portraits")
         cpu_all, wall, found = loop(photos, work, "all")
         line("insightface loop, 640, as it comes", cpu_all, wall, len(files))
@@ -195,7 +194,9 @@ def main() -> None:
         off = ("duplicates.perceptual=null", "duplicates.near_identical=false")
         _, wall_one, _ = build(many, work, 1, *off)
         _, wall_two, _ = build(many, work, 2, *off)
-        print(f"{count} photos, wall: 1 worker {wall_one:.1f} s, 2 workers {wall_two:.1f} s: {wall_one / wall_two:.2f}x")
+        print(
+            f"{count} photos, wall: 1 worker {wall_one:.1f} s, 2 workers {wall_two:.1f} s: {wall_one / wall_two:.2f}x"
+        )
 
 
 if __name__ == "__main__":

@@ -53,7 +53,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for count in args.counts:
             raw = copies(args.photos, Path(name) / f"raw{count}", count)
-            command = [sys.executable, "-m", "unif2ace_data.cli", "build", "--src", str(raw), "--out", f"{name}/shards{count}"]
+            command = [
+                sys.executable,
+                "-m",
+                "unif2ace_data.cli",
+                "build",
+                "--src",
+                str(raw),
+                "--out",
+                f"{name}/shards{count}",
+            ]
             command += ["--subjects", "adults", "--workers", str(args.workers)]
             command += ["--set", "duplicates.perceptual=null", "--set", "duplicates.near_identical=false"]
             command += ["--set", "identities.min_cosine=0.95"]

@@ -19,7 +19,10 @@ def test_every_shipped_recipe_holds(path: Path) -> None:
 def test_overrides_change_one_number_and_keep_its_neighbours() -> None:
     recipe = load_recipe("embedded", ["filters.face_px.min=256", "filters.exposure.max=200", "filters.sharpness=null"])
     assert recipe.filters.face_px is not None and recipe.filters.face_px.min == 256
-    assert recipe.filters.exposure is not None and (recipe.filters.exposure.min, recipe.filters.exposure.max) == (35, 200)
+    assert recipe.filters.exposure is not None and (recipe.filters.exposure.min, recipe.filters.exposure.max) == (
+        35,
+        200,
+    )
     assert recipe.filters.sharpness is None
 
 

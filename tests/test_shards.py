@@ -90,7 +90,7 @@ def test_a_writer_that_stops_leaves_nothing_under_the_name(tmp_path: Path) -> No
 
 
 def test_a_place_that_takes_no_bytes_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot write .*run the command again"):
+    with pytest.raises(UserError, match=r"cannot write .*run the command again"):
         write_shard(tmp_path / "no such folder" / "a.tar", three())
 
 

@@ -24,7 +24,9 @@ from unif2ace_data.verify import verify
 @pytest.fixture(scope="module")
 def dataset(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("verify") / "shards"
-    recipe = load_recipe("embedded", ["subjects=adults"]).model_copy(update={"sources": [SourceSpec(path=str(examples))]})
+    recipe = load_recipe("embedded", ["subjects=adults"]).model_copy(
+        update={"sources": [SourceSpec(path=str(examples))]}
+    )
     build(recipe, out, quiet=True)
     return out
 
@@ -41,7 +43,9 @@ def reindex(out: Path) -> None:
         entry["bytes"], entry["sha256"] = (out / entry["name"]).stat().st_size, sha256_file(out / entry["name"])
     for name, entry in index["files"].items():
         entry["bytes"], entry["sha256"] = (out / name).stat().st_size, sha256_file(out / name)
-    entries = [(s["name"], s["sha256"]) for s in index["shards"]] + [(n, f["sha256"]) for n, f in index["files"].items()]
+    entries = [(s["name"], s["sha256"]) for s in index["shards"]] + [
+        (n, f["sha256"]) for n, f in index["files"].items()
+    ]
     index["root_sha256"] = root_hash(entries)
     (out / "index.json").write_bytes(orjson.dumps(index))
 
@@ -134,7 +138,9 @@ def test_samples_that_break_a_rule_are_named(copy: Path, change, named: str) -> 
     sample = orjson.loads(rows[0][1]["json"])
     change(sample)
     rows[0][1]["json"] = orjson.dumps(sample)
-    blob = b"".join(b"".join(member(f"{key}.{ext}", files[ext])) for key, files in rows for ext in ("jpg", "json", "txt"))
+    blob = b"".join(
+        b"".join(member(f"{key}.{ext}", files[ext])) for key, files in rows for ext in ("jpg", "json", "txt")
+    )
     path.write_bytes(blob + END)
     reindex(copy)
     assert any(rows[0][0] in p and named in p for p in verify(copy).problems), verify(copy).problems

@@ -30,16 +30,31 @@ Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 @app.command()
 def build(
-    src: Annotated[list[str] | None, typer.Option("--src", help="Folder, tar, parquet or video; `MANIFEST=PATH` for a known dataset. Repeatable.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Where the dataset goes; private work lies beside it in OUT.work.")] = Path("shards"),
-    pipeline: Annotated[str, typer.Option("--pipeline", help="A recipe: a name in pipelines/ or a YAML file.")] = "embedded",
-    faces: Annotated[str | None, typer.Option("--faces", help="Face engine: embedded, an InsightFace pack, or a folder.")] = None,
-    subjects: Annotated[str | None, typer.Option("--subjects", help="`adults`: you know that the sources hold adults only.")] = None,
+    src: Annotated[
+        list[str] | None,
+        typer.Option("--src", help="Folder, tar, parquet or video; `MANIFEST=PATH` for a known dataset. Repeatable."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Where the dataset goes; private work lies beside it in OUT.work.")
+    ] = Path("shards"),
+    pipeline: Annotated[
+        str, typer.Option("--pipeline", help="A recipe: a name in pipelines/ or a YAML file.")
+    ] = "embedded",
+    faces: Annotated[
+        str | None, typer.Option("--faces", help="Face engine: embedded, an InsightFace pack, or a folder.")
+    ] = None,
+    subjects: Annotated[
+        str | None, typer.Option("--subjects", help="`adults`: you know that the sources hold adults only.")
+    ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in the recipe. Repeatable.")] = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Worker processes; 0: one per core.")] = 0,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N inputs.")] = None,
-    splits_from: Annotated[Path | None, typer.Option("--splits-from", help="An earlier release: its test people stay in test.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List and count the inputs; read and write nothing.")] = False,
+    splits_from: Annotated[
+        Path | None, typer.Option("--splits-from", help="An earlier release: its test people stay in test.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List and count the inputs; read and write nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Photographs to verified shards. Run it again after a kill, a change of the recipe, or with more photos.
@@ -88,7 +103,9 @@ def verify(
         for problem in verdict.problems:
             print(problem)
         checked = f"{verdict.bytes:,} bytes" if hashes else f"{verdict.samples} samples in {verdict.shards} shards"
-        print(f"{out}: {checked}, {len(verdict.problems)} problems" if verdict.problems else f"{out}: {checked}, all good")
+        print(
+            f"{out}: {checked}, {len(verdict.problems)} problems" if verdict.problems else f"{out}: {checked}, all good"
+        )
 
     emit(answer, as_json, show)
     if not verdict.holds:
@@ -218,7 +235,10 @@ def summary_json(summary: Summary) -> dict[str, Any]:
 def print_summary(summary: Summary) -> None:
     kept, dropped, failed = (summary.counts.get(s, 0) for s in ("kept", "dropped", "failed"))
     splits = ", ".join(f"{split} {count}" for split, count in summary.splits.items())
-    print(f"{summary.inputs} inputs: {kept} kept, {dropped} dropped, {failed} failed ({summary.analysed} analysed now, {summary.seconds} s)")
+    print(
+        f"{summary.inputs} inputs: {kept} kept, {dropped} dropped, {failed} failed "
+        f"({summary.analysed} analysed now, {summary.seconds} s)"
+    )
     for reason, count in sorted(summary.reasons.items(), key=lambda r: (-r[1], r[0])):
         print(f"  {reason:<22} {count}")
     print(f"shards   {summary.out} ({summary.shards} shards: {splits})")

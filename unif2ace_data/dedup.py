@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import faiss
 import numpy as np
@@ -85,7 +86,7 @@ def close_hashes(hashes: np.ndarray, distance: int) -> Iterator[tuple[int, int]]
     bands = distance + 1
     edges = np.linspace(0, HASH_BITS, bands + 1).astype(int)
     seen: set[tuple[int, int]] = set()
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         mask = np.uint64((1 << int(high - low)) - 1)
         band = (hashes >> np.uint64(low)) & mask
         order = np.argsort(band, kind="stable")

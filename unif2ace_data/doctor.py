@@ -44,14 +44,19 @@ def examine(engine: str = "embedded", folder: Path | None = None) -> list[Check]
         Check("python", "ok", platform.python_version()),
         Check("machine", "ok", f"{usable_cores()} cores, {memory_gib():.0f} GiB, {platform.machine()}"),
         free_space(folder or Path.cwd()),
-        *[library(name) for name in ("insightface", "onnxruntime", "ai-edge-litert", "opencv-python", "pyarrow", "faiss-cpu", "av")],
+        *[
+            library(name)
+            for name in ("insightface", "onnxruntime", "ai-edge-litert", "opencv-python", "pyarrow", "faiss-cpu", "av")
+        ],
         weights(),
         face_engine(engine),
         *[installed_pack(p) for p in sorted(INSIGHTFACE_MODELS.expanduser().glob("*")) if p.is_dir()],
     ]
     for module, (extra, use) in OPTIONAL.items():
         found = importlib.util.find_spec(module) is not None
-        checks.append(Check(module, "ok" if found else "missing", use if found else f"{use}: pip install 'unif2ace[{extra}]'"))
+        checks.append(
+            Check(module, "ok" if found else "missing", use if found else f"{use}: pip install 'unif2ace[{extra}]'")
+        )
     return checks
 
 
@@ -65,7 +70,9 @@ def library(name: str) -> Check:
 def weights() -> Check:
     """The embedded weights against their hashes."""
     listed = [line.split() for line in (EMBEDDED / "SHA256SUMS").read_text().splitlines() if line.strip()]
-    wrong = [name for digest, name in listed if not (EMBEDDED / name).is_file() or sha256_file(EMBEDDED / name) != digest]
+    wrong = [
+        name for digest, name in listed if not (EMBEDDED / name).is_file() or sha256_file(EMBEDDED / name) != digest
+    ]
     if wrong:
         return Check("embedded weights", "broken", f"{', '.join(wrong)} differ from SHA256SUMS: reinstall the package")
     return Check("embedded weights", "ok", f"{len(listed)} files match SHA256SUMS")
@@ -88,7 +95,9 @@ def face_engine(engine: str) -> Check:
 
 
 def installed_pack(folder: Path) -> Check:
-    return Check(f"pack: {folder.name}", "ok", f"use --faces {folder.name} (InsightFace packs: non-commercial research only)")
+    return Check(
+        f"pack: {folder.name}", "ok", f"use --faces {folder.name} (InsightFace packs: non-commercial research only)"
+    )
 
 
 def free_space(folder: Path) -> Check:

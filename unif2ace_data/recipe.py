@@ -29,7 +29,9 @@ class SourceSpec(Section):
 
 class Detector(Section):
     score: float = Field(0.5, ge=0.05, le=1, description="detections under this are not faces")
-    scale: float = Field(0.75, gt=0, le=1, description="detector pixels per image pixel, for images that are small enough")
+    scale: float = Field(
+        0.75, gt=0, le=1, description="detector pixels per image pixel, for images that are small enough"
+    )
     max_side: int = Field(640, ge=64, le=4096, description="longest side of the detector's input")
 
 
@@ -43,7 +45,9 @@ class Align(Section):
 class Faces(Section):
     engine: str = Field("embedded", description="embedded, the name of an InsightFace pack, or a folder")
     detector: Detector = Detector()
-    max_faces: int = Field(16, ge=1, description="faces measured in one photo, largest first; the others are only counted")
+    max_faces: int = Field(
+        16, ge=1, description="faces measured in one photo, largest first; the others are only counted"
+    )
     per_photo: Literal["one", "each"] = Field("one", description="exactly one face, or each face its own sample")
     align: Align = Align()
 
@@ -65,10 +69,14 @@ class AdultGate(Section):
     """Fails closed. Thresholds and what they were measured on: docs/adult-gate.md."""
 
     min_age: float = Field(35.0, description="the lower of the two expected ages (photo and its mirror image)")
-    min_source_age: float = Field(25.0, description="where the source states an age (FFHQ's features do), it must reach this")
+    min_source_age: float = Field(
+        25.0, description="where the source states an age (FFHQ's features do), it must reach this"
+    )
     max_p_minor: float = Field(0.05, ge=0, le=1, description="probability mass under 18, the larger of the two views")
     max_disagreement: float = Field(12.0, ge=0, description="years between the two views")
-    max_child_proportion: float = Field(2.0, description="proportions of the mesh, standard scores from the average adult")
+    max_child_proportion: float = Field(
+        2.0, description="proportions of the mesh, standard scores from the average adult"
+    )
 
 
 class Filters(Section):
@@ -89,9 +97,13 @@ class Filters(Section):
 class Duplicates(Section):
     """Copies with the same bytes share their key and are always one sample."""
 
-    perceptual: int | None = Field(4, ge=0, le=10, description="greatest Hamming distance of 64-bit hashes; the faces must agree too")
+    perceptual: int | None = Field(
+        4, ge=0, le=10, description="greatest Hamming distance of 64-bit hashes; the faces must agree too"
+    )
     near_identical: bool = Field(True, description="faces that are nearly the same picture, by embedding")
-    min_cosine: float | None = Field(None, gt=0, le=1, description="for near_identical; null: the face pack's own value")
+    min_cosine: float | None = Field(
+        None, gt=0, le=1, description="for near_identical; null: the face pack's own value"
+    )
 
 
 class Identities(Section):
@@ -117,18 +129,24 @@ class Captions(Section):
 
 
 class Shards(Section):
-    prefix_digits: int | Literal["auto"] = Field("auto", description="hex digits of the key that name a shard; auto: the fewest that keep shards under max_bytes")
+    prefix_digits: int | Literal["auto"] = Field(
+        "auto", description="hex digits of the key that name a shard; auto: the fewest that keep shards under max_bytes"
+    )
     max_bytes: int = Field(1_000_000_000, ge=1_000_000)
 
 
 class Alarm(Section):
-    max_failed: float = Field(0.2, ge=0, le=1, description="share of inputs that may fail technically before the run is stopped")
+    max_failed: float = Field(
+        0.2, ge=0, le=1, description="share of inputs that may fail technically before the run is stopped"
+    )
 
 
 class Recipe(Section):
     name: str = "embedded"
     sources: list[SourceSpec] = []
-    subjects: Literal["unknown", "adults"] = Field("unknown", description="adults: somebody vouches that the sources hold adults only")
+    subjects: Literal["unknown", "adults"] = Field(
+        "unknown", description="adults: somebody vouches that the sources hold adults only"
+    )
     faces: Faces = Faces()
     filters: Filters = Filters()
     duplicates: Duplicates = Duplicates()

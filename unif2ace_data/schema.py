@@ -203,13 +203,17 @@ class FaceRecord:
     yaw: float = 0.0  # > 0: nose to the image's right
     pitch: float = 0.0  # > 0: looking up
     roll: float = 0.0  # > 0: clockwise in the image
-    age: dict[str, float] = field(default_factory=dict)  # expected, mirrored, p_under_13 … (faces/age.py); empty: no estimate
+    age: dict[str, float] = field(
+        default_factory=dict
+    )  # expected, mirrored, p_under_13 … (faces/age.py); empty: no estimate
     p_female: float = -1.0  # -1: not measured
     emotion: dict[str, float] = field(default_factory=dict)
     blendshapes: dict[str, float] = field(default_factory=dict)
     geometry: dict[str, float] = field(default_factory=dict)  # attributes/mesh.py
     pixels: dict[str, float] = field(default_factory=dict)  # attributes/pixels.py; skin tone among them: private
-    quality: dict[str, float] = field(default_factory=dict)  # faces/quality.py: sharpness, brightness, contrast, dark, bright, outside
+    quality: dict[str, float] = field(
+        default_factory=dict
+    )  # faces/quality.py: sharpness, brightness, contrast, dark, bright, outside
 
 
 @dataclass(slots=True)

@@ -47,7 +47,11 @@ def write_shard(path: Path, samples: Iterable[tuple[str, bytes, Sample]]) -> Sha
     with writing(path) as file:
         for key, jpeg, sample in samples:
             blob = b"".join(
-                (*member(f"{key}.jpg", jpeg), *member(f"{key}.json", sample_json(sample)), *member(f"{key}.txt", sample.caption.encode()))
+                (
+                    *member(f"{key}.jpg", jpeg),
+                    *member(f"{key}.json", sample_json(sample)),
+                    *member(f"{key}.txt", sample.caption.encode()),
+                )
             )
             digest.update(blob)
             size += file.write(blob)
@@ -81,7 +85,9 @@ def writing(path: Path) -> Iterator[io.BufferedWriter]:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror or error}. Finished work is kept; run the command again") from None
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}. Finished work is kept; run the command again"
+        ) from None
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -113,7 +119,7 @@ def members(path: Path) -> Iterator[Member]:
 
 def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """(key, {extension: data}) of each sample of one of our shards, in order."""
-    key, files = "", {}
+    key, files = "", dict[str, bytes]()
     with path.open("rb") as file:
         for entry in members(path):
             name, _, extension = entry.name.partition(".")
@@ -152,7 +158,9 @@ def read_index(out: Path) -> dict[str, Any]:
     if not out.is_dir():
         raise UserError(f"no dataset at {out}: there is no such folder")
     if not path.is_file():
-        raise UserError(f"no dataset at {out}: {INDEX} is missing (it is written last: run `unif2ace-data build` again to finish)")
+        raise UserError(
+            f"no dataset at {out}: {INDEX} is missing (it is written last: run `unif2ace-data build` again to finish)"
+        )
     try:
         index = orjson.loads(path.read_bytes())
         if index["kind"] != INDEX_KIND or not isinstance(index["shards"], list):
@@ -171,7 +179,9 @@ def root_hash(entries: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def write_index(out: Path, shards: list[dict[str, Any]], files: dict[str, dict[str, Any]], counts: dict[str, Any]) -> str:
+def write_index(
+    out: Path, shards: list[dict[str, Any]], files: dict[str, dict[str, Any]], counts: dict[str, Any]
+) -> str:
     """Write index.json; returns the dataset's root hash.
 
     shards: {name, split, prefix, samples, bytes, sha256}; files: name -> {bytes, sha256} of everything else that

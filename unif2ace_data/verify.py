@@ -23,7 +23,16 @@ from unif2ace_data.shards import BLOCK, INDEX, members, read_index, root_hash
 
 # Column and field names that must never travel: biometrics, and measurements kept for audits only.
 PRIVATE_NAMES = ("embedding", "skin", "ita", "identity", "cluster", "phash", "dhash")
-OWN_FILES = {INDEX, "recipe.yaml", "stats.json", "report.html", "DATASHEET.md", "README.md", "croissant.json", "removed.json"}
+OWN_FILES = {
+    INDEX,
+    "recipe.yaml",
+    "stats.json",
+    "report.html",
+    "DATASHEET.md",
+    "README.md",
+    "croissant.json",
+    "removed.json",
+}
 EXTENSIONS = ("jpg", "json", "txt")
 
 
@@ -109,7 +118,7 @@ def check_shard(out: Path, shard: dict[str, Any], seen: dict[str, str], say: Cal
 
 def samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Like shards.read_samples, but a key that comes back after another is a problem, and so is a strange member."""
-    key, files = "", {}
+    key, files = "", dict[str, bytes]()
     finished: set[str] = set()
     with path.open("rb") as file:
         for entry in members(path):
@@ -202,5 +211,6 @@ def check_sums(out: Path, index: dict[str, Any], say: Callable[[str], None]) -> 
         found = {s["values"]: s["counts"] for s in statuses}
         for status in ("kept", "dropped", "failed"):
             if found.get(status, 0) != counts[status]:
-                say(f"{full.parent.name}/ledger.parquet: {found.get(status, 0)} rows {status}, the index says {counts[status]}")
-
+                say(
+                    f"{full.parent.name}/ledger.parquet: {found.get(status, 0)} rows {status}, the index says {counts[status]}"
+                )

@@ -1,6 +1,6 @@
 """Run a build that kills itself (SIGKILL) at the Nth call of one point: for tests of resuming.
 
-    python kill_at.py POINT N -- build arguments
+python kill_at.py POINT N -- build arguments
 """
 
 from __future__ import annotations

@@ -30,7 +30,12 @@ def png_bomb(side: int = 60_000) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
 
 
 def jpeg(image: Image.Image, **options: object) -> bytes:
@@ -78,9 +83,11 @@ def hostile(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     Image.fromarray(deep).save(raw / "deep16.png")
     expected["deep16.png"] = ""
     turned = Image.Exif()
-    turned[0x0112] = 6  # the camera was held so that the picture must be turned by 90 degrees clockwise to stand upright
+    turned[0x0112] = (
+        6  # the camera was held so that the picture must be turned by 90 degrees clockwise to stand upright
+    )
     put("turned.jpg", jpeg(face().transpose(Image.Transpose.ROTATE_90), exif=turned), "")
-    os.symlink(raw, raw / "loop")
+    (raw / "loop").symlink_to(raw)
     (raw / "folder.jpg").mkdir()
     put("folder.jpg/inside.jpg", jpeg(face()), "")
     (raw / os.fsdecode(b"caf\xe9.jpg")).write_bytes(jpeg(face()))
@@ -164,7 +171,10 @@ def test_interleaved_keys_do_not_mix(rows: dict[str, dict]) -> None:
 
 
 def test_a_table_fails_by_the_row(rows: dict[str, dict]) -> None:
-    good, bad = (next(row for name, row in rows.items() if name.startswith("table.parquet#") and name.endswith(str(i))) for i in (0, 1))
+    good, bad = (
+        next(row for name, row in rows.items() if name.startswith("table.parquet#") and name.endswith(str(i)))
+        for i in (0, 1)
+    )
     assert good["status"] == "kept" and bad["reason"] == "not_an_image"
 
 
@@ -178,7 +188,9 @@ def test_turned_photographs_come_out_upright(rows: dict[str, dict]) -> None:
 def test_the_sums_hold(rows: dict[str, dict]) -> None:
     out = Path(str(rows["@out"]))
     counts = read_index(out)["counts"]
-    assert counts["inputs"] == counts["inputs_kept"] + counts["inputs_dropped"] + counts["inputs_failed"] == len(rows) - 1
+    assert (
+        counts["inputs"] == counts["inputs_kept"] + counts["inputs_dropped"] + counts["inputs_failed"] == len(rows) - 1
+    )
 
 
 def test_the_same_folder_again_is_the_same_dataset(hostile: tuple[Path, dict[str, str]], rows: dict[str, dict]) -> None:

@@ -68,7 +68,9 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_workers_do_not_outlive_a_killed_driver(tmp_path: Path) -> None:
-    (tmp_path / "test_local_sleep.py").write_text("import time\ndef sleep(chunk):\n    time.sleep(60)\n    return chunk\n")
+    (tmp_path / "test_local_sleep.py").write_text(
+        "import time\ndef sleep(chunk):\n    time.sleep(60)\n    return chunk\n"
+    )
     script = tmp_path / "driver.py"
     script.write_text(SLEEPER.format(tests=str(tmp_path)))
     driver = subprocess.Popen([sys.executable, str(script)])

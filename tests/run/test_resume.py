@@ -34,7 +34,9 @@ def run(arguments: list[str]) -> None:
 
 def tree(out: Path) -> dict[str, str]:
     return {
-        p.relative_to(out).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(out.rglob("*")) if p.is_file()
+        p.relative_to(out).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(out.rglob("*"))
+        if p.is_file()
     }
 
 
@@ -47,7 +49,9 @@ def uninterrupted(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_twenty_kills_then_completion(photos: Path, tmp_path: Path, uninterrupted: dict[str, str], workers: int) -> None:
+def test_twenty_kills_then_completion(
+    photos: Path, tmp_path: Path, uninterrupted: dict[str, str], workers: int
+) -> None:
     out = tmp_path / "shards"
     killer = Path(__file__).with_name("kill_at.py")
     killed = 0

@@ -15,12 +15,48 @@ from unif2ace_data.sources.listing import list_inputs, notes
 from unif2ace_data.sources.manifest import load_manifest
 
 # The 40 names in the order of CelebA's and CelebAMask-HQ's annotation files.
-CELEBA = (
-    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair Blurry "
-    "Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male "
-    "Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns "
-    "Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young"
-).split()
+CELEBA = [
+    "5_o_Clock_Shadow",
+    "Arched_Eyebrows",
+    "Attractive",
+    "Bags_Under_Eyes",
+    "Bald",
+    "Bangs",
+    "Big_Lips",
+    "Big_Nose",
+    "Black_Hair",
+    "Blond_Hair",
+    "Blurry",
+    "Brown_Hair",
+    "Bushy_Eyebrows",
+    "Chubby",
+    "Double_Chin",
+    "Eyeglasses",
+    "Goatee",
+    "Gray_Hair",
+    "Heavy_Makeup",
+    "High_Cheekbones",
+    "Male",
+    "Mouth_Slightly_Open",
+    "Mustache",
+    "Narrow_Eyes",
+    "No_Beard",
+    "Oval_Face",
+    "Pale_Skin",
+    "Pointy_Nose",
+    "Receding_Hairline",
+    "Rosy_Cheeks",
+    "Sideburns",
+    "Smiling",
+    "Straight_Hair",
+    "Wavy_Hair",
+    "Wearing_Earrings",
+    "Wearing_Hat",
+    "Wearing_Lipstick",
+    "Wearing_Necklace",
+    "Wearing_Necktie",
+    "Young",
+]
 
 FFHQ_FACE = {
     "faceRectangle": {"top": 40, "left": 25, "width": 76, "height": 76},
@@ -71,12 +107,18 @@ def test_ffhq(tmp_path: Path) -> None:
     found = refs(tmp_path, "ffhq")
     assert list(found) == [f"ffhq/images1024x1024/{f}.png" for f in ("00000/00000", "00000/00001", "01000/01000")]
     first = found["ffhq/images1024x1024/00000/00000.png"]
-    assert (first.author, first.licence, first.url) == ("Some Body", "Attribution License", "https://www.flickr.com/photos/x/1/")
+    assert (first.author, first.licence, first.url) == (
+        "Some Body",
+        "Attribution License",
+        "https://www.flickr.com/photos/x/1/",
+    )
     assert values(first) == {
         "source_age": "26", "apparent_gender": "female", "smile": "broad", "head_turn": "left", "glasses": "eyeglasses",
         "facial_hair": "none", "hair_color": "blond", "emotion": "happy", "makeup": "eyes",
     }  # fmt: skip
-    assert not any(a["validated"] for a in first.attributes), "a face API's answers rest on no labelled photographs of ours"
+    assert not any(a["validated"] for a in first.attributes), (
+        "a face API's answers rest on no labelled photographs of ours"
+    )
     assert values(found["ffhq/images1024x1024/00000/00001.png"]) == {}, "two faces: nobody knows which one is meant"
     assert notes(SourceSpec(path=str(tmp_path)), load_manifest("ffhq")) == []
 

@@ -50,7 +50,9 @@ def test_folders_are_walked_in_order_and_sidecars_are_joined(tmp_path: Path) -> 
     (tmp_path / "b" / "x.jpg").write_bytes(picture(1))
     (tmp_path / "a.png").write_bytes(picture(2, "PNG"))
     (tmp_path / "a.txt").write_text("A face.\n\nA smiling face.\n")
-    (tmp_path / "a.json").write_text('{"Author": "N. N.", "license": "CC0-1.0", "url": "https://example.org/a", "caption": "Third."}')
+    (tmp_path / "a.json").write_text(
+        '{"Author": "N. N.", "license": "CC0-1.0", "url": "https://example.org/a", "caption": "Third."}'
+    )
     found = listed(tmp_path)
     assert list(found) == ["a.png", "b/x.jpg"]
     notes = found["a.png"].annotations
@@ -83,9 +85,9 @@ def test_one_file_can_be_the_source(tmp_path: Path) -> None:
 
 def test_links_that_lead_nowhere_or_back(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir()
-    os.symlink(tmp_path, tmp_path / "inner" / "back")
-    os.symlink(tmp_path / "gone.jpg", tmp_path / "gone-link.jpg")
-    os.symlink("self.jpg", tmp_path / "self.jpg")
+    (tmp_path / "inner" / "back").symlink_to(tmp_path)
+    (tmp_path / "gone-link.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "self.jpg").symlink_to("self.jpg")
     found = listed(tmp_path)
     assert found["inner/back"].problem is not None and found["inner/back"].problem[0] == "symlink_loop"
     assert found["gone-link.jpg"].problem is not None and found["gone-link.jpg"].problem[0] == "dangling_link"
@@ -93,7 +95,10 @@ def test_links_that_lead_nowhere_or_back(tmp_path: Path) -> None:
 
 
 def test_tar_members_are_read_by_their_place(tmp_path: Path) -> None:
-    put_tar(tmp_path / "s.tar", [("k1.jpg", picture(1)), ("k1.txt", b"one"), ("d/k2.jpg", picture(2)), ("d/k2.json", b'{"author": "A"}')])
+    put_tar(
+        tmp_path / "s.tar",
+        [("k1.jpg", picture(1)), ("k1.txt", b"one"), ("d/k2.jpg", picture(2)), ("d/k2.json", b'{"author": "A"}')],
+    )
     found = listed(tmp_path)
     assert list(found) == ["s.tar#k1.jpg", "s.tar#d/k2.jpg"]
     assert read_input(found["s.tar#k1.jpg"]) == picture(1) and found["s.tar#k1.jpg"].annotations.captions == ["one"]
@@ -101,7 +106,9 @@ def test_tar_members_are_read_by_their_place(tmp_path: Path) -> None:
 
 
 def test_interleaved_keys_keep_their_own_captions(tmp_path: Path) -> None:
-    put_tar(tmp_path / "s.tar", [("a.jpg", picture(1)), ("b.jpg", picture(2)), ("b.txt", b"about b"), ("a.txt", b"about a")])
+    put_tar(
+        tmp_path / "s.tar", [("a.jpg", picture(1)), ("b.jpg", picture(2)), ("b.txt", b"about b"), ("a.txt", b"about a")]
+    )
     found = listed(tmp_path)
     assert [found[f"s.tar#{k}.jpg"].annotations.captions for k in "ab"] == [["about a"], ["about b"]]
 
@@ -146,9 +153,19 @@ def test_compressed_tars_are_named_with_advice(tmp_path: Path) -> None:
 def test_tables_with_an_image_column(tmp_path: Path, kind: str) -> None:
     pictures = [picture(i) for i in range(25)]
     column: list[object] = list(pictures) if kind == "binary" else [{"bytes": p, "path": "x.jpg"} for p in pictures]
-    table = pa.table({"id": list(range(25)), "image": column, "caption": [f"face {i}" for i in range(25)], "licence": ["CC0-1.0"] * 25})
+    table = pa.table(
+        {
+            "id": list(range(25)),
+            "image": column,
+            "caption": [f"face {i}" for i in range(25)],
+            "licence": ["CC0-1.0"] * 25,
+        }
+    )
     if kind == "arrow":
-        with pa.OSFile(str(tmp_path / "data-00000-of-00001.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        with (
+            pa.OSFile(str(tmp_path / "data-00000-of-00001.arrow"), "wb") as sink,
+            pa.ipc.new_stream(sink, table.schema) as writer,
+        ):
             writer.write_table(table, max_chunksize=10)
         (tmp_path / "dataset_info.json").write_text("{}")
         (tmp_path / "state.json").write_text("{}")
@@ -187,7 +204,11 @@ def test_stamps_change_with_the_bytes(tmp_path: Path) -> None:
     assert listed(tmp_path)["a.jpg"].stamp != before
 
 
-@given(st.lists(st.binary(min_size=1, max_size=12).filter(lambda b: b"\0" not in b and b"/" not in b), min_size=2, unique=True))
+@given(
+    st.lists(
+        st.binary(min_size=1, max_size=12).filter(lambda b: b"\0" not in b and b"/" not in b), min_size=2, unique=True
+    )
+)
 def test_clean_names_are_text_and_stay_distinct(names: list[bytes]) -> None:
     cleaned = [clean(os.fsdecode(name)) for name in names]
     assert len(set(cleaned)) == len(names)

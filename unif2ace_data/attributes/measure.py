@@ -16,7 +16,9 @@ from unif2ace_data.taxonomy import Bands, Entry, Fit, Weights, load_taxonomy
 
 UNVALIDATED = 0.8  # our choice: confidence from which a value without a claim is recorded, marked as not validated
 UNUSUAL = 6.0  # our choice: standard scores from the labelled portraits beyond which a model is not trusted
-GAZE_DEGREES = 110.0  # eye rotation, degrees, that moves the iris by one eye width (fitted on portraits that look at the camera)
+GAZE_DEGREES = (
+    110.0  # eye rotation, degrees, that moves the iris by one eye width (fitted on portraits that look at the camera)
+)
 
 # Who measured a quantity, by the beginning of its name, and the file of the pack that holds its weights.
 MEASURED_BY = {
@@ -169,7 +171,9 @@ def composed(v: dict[str, float]) -> dict[str, float]:
 def evidence_of(used: list[str], quantities: dict[str, float], engine: str) -> Evidence:
     """Who measured the quantities, the weights' hashes, and the two that say most (never the skin's own colour)."""
     owners = {MEASURED_BY.get(name.split(".")[0], LANDMARKER) for name in used}
-    revisions = [revision_of(file) for by, file in sorted(owners) if file and (engine == "embedded" or by != "genderage")]
+    revisions = [
+        revision_of(file) for by, file in sorted(owners) if file and (engine == "embedded" or by != "genderage")
+    ]
     shown = [name for name in used if "skin" not in name][:2]
     return Evidence(
         by="+".join(sorted(by for by, _ in owners)),

@@ -77,7 +77,10 @@ _steps = (np.arange(GRID) + 0.5) / GRID
 _u, _v = (axis.ravel() for axis in np.meshgrid(_steps, _steps))
 QUAD_WEIGHTS = np.stack([(1 - _u) * (1 - _v), _u * (1 - _v), _u * _v, (1 - _u) * _v], 1)
 QUADS = np.array([quad for quads, _ in REGIONS.values() for quad in quads])
-QUAD_ROWS = {name: [i for i, owner in enumerate(n for n, (q, _) in REGIONS.items() for _ in q) if owner == name] for name in REGIONS}
+QUAD_ROWS = {
+    name: [i for i, owner in enumerate(n for n, (q, _) in REGIONS.items() for _ in q) if owner == name]
+    for name in REGIONS
+}
 PLACE_INDEX = {name: i for i, name in enumerate(PLACES)}
 PLACE_GRID = np.stack([np.stack([x1 + (x2 - x1) * _u, y1 + (y2 - y1) * _v], 1) for x1, x2, y1, y2 in PLACES.values()])
 
@@ -177,7 +180,12 @@ def surroundings(around: np.ndarray, seen: np.ndarray, places: np.ndarray, skin:
         return values
     middle = np.median(background, axis=0)
     from_background = np.linalg.norm(samples - middle, axis=-1)
-    values |= {"behind.L": middle[0], "behind.a": middle[1], "behind.b": middle[2], "behind.mean": background[:, 0].mean()}
+    values |= {
+        "behind.L": middle[0],
+        "behind.a": middle[1],
+        "behind.b": middle[2],
+        "behind.mean": background[:, 0].mean(),
+    }
     values |= {"behind.spread": background[:, 0].std(), "behind.colours": float(np.hypot(*background[:, 1:].std(0)))}
     values |= {"behind.dark": (background[:, 0] < DARK).mean(), "behind.light": (background[:, 0] > LIGHT).mean()}
 
@@ -201,7 +209,10 @@ def surroundings(around: np.ndarray, seen: np.ndarray, places: np.ndarray, skin:
                 like_background = (from_background[sides] < UNLIKE).mean(1)
                 values |= {f"{name}.hair": like_hair.mean(), f"{name}.hair_less": like_hair.min()}
                 values |= {f"{name}.behind": like_background.mean(), f"{name}.behind_more": like_background.max()}
-                values |= {f"{name}.skin": (from_skin[sides] < UNLIKE).mean(), f"{name}.spread": samples[sides][..., 0].std()}
+                values |= {
+                    f"{name}.skin": (from_skin[sides] < UNLIKE).mean(),
+                    f"{name}.spread": samples[sides][..., 0].std(),
+                }
     for name in ("temple", "ear", "jawside", "neckside", "shoulder", "garment"):
         sides = [PLACE_INDEX[s] for s in (f"{name}_left", f"{name}_right") if s in shown]
         if sides:

@@ -95,9 +95,7 @@ def encode_jpeg(rgb: np.ndarray, quality: int) -> bytes:
     return bytes(data)
 
 
-def crop_jpeg(
-    data: bytes, quad: np.ndarray, align: Align, at_hand: Decoded | None = None
-) -> tuple[bytes, int, float]:
+def crop_jpeg(data: bytes, quad: np.ndarray, align: Align, at_hand: Decoded | None = None) -> tuple[bytes, int, float]:
     """(JPEG bytes, side, padded share) of one face. `at_hand` is used where it has just the scale that is needed."""
     if at_hand is None:
         _, header = open_header(data)

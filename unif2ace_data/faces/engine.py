@@ -163,10 +163,11 @@ class FaceEngine:
         crop = cv2.warpAffine(bgr, warp, (size, size))
         views = [self._age(view) for view in (crop, np.ascontiguousarray(crop[:, ::-1]))]
         readings = {"expected": views[0][1], "expected_mirrored": views[1][1]}
-        if views[0][2] is not None:
+        told = [(mean, p) for _, mean, p in views if p is not None]
+        if told:
             for limit in (13, 18, 21, 25):
-                readings[f"p_under_{limit}"] = max(float(p[AGES < limit].sum()) for _, _, p in views)
-            readings["spread"] = max(float(np.sqrt((p * (AGES - mean) ** 2).sum())) for _, mean, p in views)
+                readings[f"p_under_{limit}"] = max(float(p[limit > AGES].sum()) for _, p in told)
+            readings["spread"] = max(float(np.sqrt((p * (AGES - mean) ** 2).sum())) for mean, p in told)
         return readings, float(np.mean([view[0] for view in views]))
 
 
@@ -195,7 +196,9 @@ def age_network(model: Any) -> AgeNetwork | None:
     graph = onnx.load(model.model_file)
     session = model.session
     if any("a_probabilities" in node.output for node in graph.graph.node):
-        graph.graph.output.append(onnx.helper.make_tensor_value_info("a_probabilities", onnx.TensorProto.FLOAT, [1, 81]))
+        graph.graph.output.append(
+            onnx.helper.make_tensor_value_info("a_probabilities", onnx.TensorProto.FLOAT, [1, 81])
+        )
         session = onnxruntime.InferenceSession(
             graph.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
         )
@@ -211,4 +214,4 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     rotation = (u * sign) @ vt
     scale = (d * sign).sum() / max((s**2).sum(), 1e-12)
     linear = rotation * scale
-    return np.c_[linear, mean_t - linear @ mean_s]
+    return np.hstack([linear, (mean_t - linear @ mean_s)[:, None]])

@@ -25,7 +25,9 @@ class NsfwNet:
             import nudenet
             import onnxruntime
         except ImportError:
-            raise UserError("filters.nsfw needs nudenet: pip install 'unif2ace[nsfw]', or set filters.nsfw=null") from None
+            raise UserError(
+                "filters.nsfw needs nudenet: pip install 'unif2ace[nsfw]', or set filters.nsfw=null"
+            ) from None
         self._detector = nudenet.NudeDetector()
         path = self._detector.onnx_session._model_path
         self._detector.onnx_session = onnxruntime.InferenceSession(path, session_options())

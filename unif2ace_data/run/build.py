@@ -20,7 +20,7 @@ from unif2ace_data import __version__
 from unif2ace_data.captions.grounded import captioner
 from unif2ace_data.faces.align import encode_jpeg
 from unif2ace_data.faces.analyse import analysis_config, config_hash, first_look
-from unif2ace_data.faces.engine import Pack, find_pack, sha256_file
+from unif2ace_data.faces.engine import find_pack, sha256_file
 from unif2ace_data.filters import photo_drop
 from unif2ace_data.recipe import Recipe, SourceSpec
 from unif2ace_data.release.datasheet import write_datasheet
@@ -143,10 +143,14 @@ def check_places(recipe: Recipe, out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file", 2)
     if out.is_dir() and any(out.iterdir()) and not (out / INDEX).is_file() and not work_folder(out).is_dir():
-        raise UserError(f"--out {out} holds other files and no dataset of this toolkit: choose an empty or a new folder", 2)
+        raise UserError(
+            f"--out {out} holds other files and no dataset of this toolkit: choose an empty or a new folder", 2
+        )
 
 
-def listed(recipe: Recipe, manifests: list[Manifest], limit: int | None, splits_from: Path | None) -> Iterator[InputRef]:
+def listed(
+    recipe: Recipe, manifests: list[Manifest], limit: int | None, splits_from: Path | None
+) -> Iterator[InputRef]:
     refs: Iterator[InputRef] = chain.from_iterable(
         vouched(list_inputs(spec, manifest), manifest) for spec, manifest in zip(recipe.sources, manifests, strict=True)
     )
@@ -196,7 +200,10 @@ def analyse(store: WorkStore, recipe: Recipe, config: str, crops: str, workers: 
     progress = Progress("analysing", len(pending), quiet)
     batches = (store.refs(pending[i : i + 256]) for i in range(0, len(pending), 256))
     results = map_chunks(
-        functools.partial(analyse_chunk, recipe), chain.from_iterable(batches), min(workers, max(1, len(pending))), gave_up
+        functools.partial(analyse_chunk, recipe),
+        chain.from_iterable(batches),
+        min(workers, max(1, len(pending))),
+        gave_up,
     )
     done, engine_errors, first_error = 0, 0, ""
     try:
@@ -283,7 +290,9 @@ def alarm(recipe: Recipe, decision: Decision, work: Path) -> None:
     where = f"Every input's reason is in {work / 'ledger.parquet'}"
     if not decision.kept:
         advice = next((n for n in decision.notes if "--subjects adults" in n), "")
-        raise UserError(f"nothing was kept of {len(inputs)} inputs ({top}); the output was not touched. {where}. {advice}".strip())
+        raise UserError(
+            f"nothing was kept of {len(inputs)} inputs ({top}); the output was not touched. {where}. {advice}".strip()
+        )
     if len(failed) > recipe.alarm.max_failed * len(inputs):
         raise UserError(
             f"{len(failed)} of {len(inputs)} inputs failed technically ({top}), more than alarm.max_failed = "
@@ -295,7 +304,9 @@ def alarm(recipe: Recipe, decision: Decision, work: Path) -> None:
 # ------------------------------------------------------------------ what lies beside the shards
 
 
-def resolved_recipe(recipe: Recipe, config: dict[str, object], manifests: list[Manifest], digits: int) -> dict[str, Any]:
+def resolved_recipe(
+    recipe: Recipe, config: dict[str, object], manifests: list[Manifest], digits: int
+) -> dict[str, Any]:
     """The recipe as it ran: prefix depth decided, models and prompts by hash, and no path of the builder's machine."""
     resolved = recipe.model_dump()
     resolved["sources"] = [
@@ -329,7 +340,9 @@ def describe(
     counts = ledger_counts(decision)
     write_bytes(out / "recipe.yaml", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode())
     stats = compute_stats(out, store.folder / "ledger.parquet", decision.notes)
-    write_bytes(out / "stats.json", orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+    write_bytes(
+        out / "stats.json", orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n"
+    )
     write_datasheet(out / "DATASHEET.md", stats, resolved, [m.model_dump() for m in manifests])
     write_report(out / "report.html", out, None, None)
     names = ["recipe.yaml", "stats.json", "DATASHEET.md", "report.html"]

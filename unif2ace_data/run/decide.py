@@ -86,7 +86,8 @@ def decide(store: WorkStore, config: str, recipe: Recipe, pack: Pack) -> Decisio
     rows: list[Row] = []
     standing: list[Standing] = []
     released: list[np.ndarray] = []
-    survivor, photo_number = {}, 0
+    survivor: dict[str, str] = {}
+    photo_number = 0
     for source_id, ref, record, embeddings, error in store.analysed(config):
         if ref.dataset == RELEASE:
             if record is not None and record.faces and record.faces[0].measured:
@@ -162,7 +163,9 @@ def drop_duplicates(standing: list[Standing], recipe: Recipe, pack: Pack) -> Non
         left = [s for s in standing if s.row.status == "kept"]
         hashes = np.array([int(s.phash, 16) for s in left], np.uint64)
         same_face = recipe.identities.min_cosine or pack.identity_cosine
-        found = perceptual_duplicates(hashes, photos_of(left), vectors_of(left), rank_of(left), settings.perceptual, same_face)
+        found = perceptual_duplicates(
+            hashes, photos_of(left), vectors_of(left), rank_of(left), settings.perceptual, same_face
+        )
         mark(left, found, "perceptual_duplicate", settings.perceptual)
     if settings.near_identical:
         left = [s for s in standing if s.row.status == "kept"]

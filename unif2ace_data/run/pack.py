@@ -59,7 +59,9 @@ class Planned:
     fingerprint: str
 
 
-def plan_shards(store: WorkStore, kept: list[Row], recipe: Recipe, config: str, crops: str, digits: int) -> list[Planned]:
+def plan_shards(
+    store: WorkStore, kept: list[Row], recipe: Recipe, config: str, crops: str, digits: int
+) -> list[Planned]:
     """Group by split and the first `digits` hex digits of the key; number the groups of a split without gaps."""
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in kept:
@@ -108,7 +110,9 @@ def prefix_digits(store: WorkStore, kept: list[Row], recipe: Recipe, crops: str)
     if recipe.shards.prefix_digits != "auto":
         return int(recipe.shards.prefix_digits)
     sizes = {
-        row.key: store.db.execute("select length(jpeg) from crops where key=? and config=?", (row.key, crops)).fetchone()[0]
+        row.key: store.db.execute(
+            "select length(jpeg) from crops where key=? and config=?", (row.key, crops)
+        ).fetchone()[0]
         for row in kept
     }
     for digits in range(5):
@@ -177,7 +181,11 @@ def samples_of(
     store: WorkStore, rows: list[Row], recipe: Recipe, config: str, crops: str, licences: dict[str, str]
 ) -> Iterator[tuple[str, bytes, Sample]]:
     for row in rows:
-        stored, crop, ref = store.analysis(row.sha256, config), store.crop(row.key, crops), store.refs([row.source_id])[0]
+        stored, crop, ref = (
+            store.analysis(row.sha256, config),
+            store.crop(row.key, crops),
+            store.refs([row.source_id])[0],
+        )
         if stored is None or crop is None:
             raise UserError(f"{store.folder} lost the measurements of {row.source_id}: run the build again")
         jpeg, side, padded = crop
@@ -196,8 +204,12 @@ class Packed:
 
 
 def write_missing(
-    store: WorkStore, planned: list[Planned], samples: Callable[[list[Row]], Iterator[tuple[str, bytes, Sample]]],
-    out: Path, max_bytes: int, tick: Callable[[int], None],
+    store: WorkStore,
+    planned: list[Planned],
+    samples: Callable[[list[Row]], Iterator[tuple[str, bytes, Sample]]],
+    out: Path,
+    max_bytes: int,
+    tick: Callable[[int], None],
 ) -> dict[str, Packed]:
     """Stage every shard (and its ledger part) that is neither in `out` nor staged; returns the facts by fingerprint."""
     staging = store.folder / "staging"
@@ -237,7 +249,9 @@ def written(store: WorkStore, fingerprint: str) -> Packed | None:
 
 def shards_in_place(store: WorkStore, out: Path) -> dict[str, str]:
     """Name -> fingerprint of the shards in `out` whose bytes, and whose ledger part's, are what was once written."""
-    by_hash = {row[0]: (row[1], row[2]) for row in store.db.execute("select sha256, fingerprint, ledger_sha256 from packed")}
+    by_hash = {
+        row[0]: (row[1], row[2]) for row in store.db.execute("select sha256, fingerprint, ledger_sha256 from packed")
+    }
     found = {}
     for path in sorted(out.glob("*.tar")) if out.is_dir() else []:
         fingerprint, ledger = by_hash.get(sha256_file(path), ("", ""))
@@ -256,7 +270,9 @@ def publish(store: WorkStore, planned: list[Planned], out: Path) -> None:
     (out / "ledger").mkdir(parents=True, exist_ok=True)
     there = shards_in_place(store, out)
     wanted = {shard.name: shard.fingerprint for shard in planned}
-    if all(there.get(name) == fingerprint for name, fingerprint in wanted.items()) and set(names_in(out)) == set(wanted):
+    if all(there.get(name) == fingerprint for name, fingerprint in wanted.items()) and set(names_in(out)) == set(
+        wanted
+    ):
         return
     (out / INDEX).unlink(missing_ok=True)
     for name in names_in(out):

@@ -37,7 +37,9 @@ class Progress:
         self._start = self._last = time.monotonic()
         self._terminal = sys.stderr.isatty()
         self._quiet = quiet or total == 0
-        self._bar = tqdm(total=total, desc=label, unit="photo", disable=self._quiet or not self._terminal, smoothing=0.05)
+        self._bar = tqdm(
+            total=total, desc=label, unit="photo", disable=self._quiet or not self._terminal, smoothing=0.05
+        )
 
     def advance(self, count: int, reasons: list[str]) -> None:
         self.done += count
@@ -58,4 +60,8 @@ class Progress:
         rate = self.done / max(self._last - self._start, 1e-9)
         left = (self.total - self.done) / rate if rate else 0.0
         reasons = " ".join(f"{r}={n}" for r, n in self.reasons.most_common())
-        print(f"{self.label}: {self.done}/{self.total} {rate:.1f}/s eta {left:.0f} s {reasons}".rstrip(), file=sys.stderr, flush=True)
+        print(
+            f"{self.label}: {self.done}/{self.total} {rate:.1f}/s eta {left:.0f} s {reasons}".rstrip(),
+            file=sys.stderr,
+            flush=True,
+        )

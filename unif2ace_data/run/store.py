@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import orjson
@@ -107,9 +108,7 @@ class WorkStore:
 
     def put_failure(self, source_id: str, code: str, message: str) -> None:
         """A technical failure of this run; the next run tries again."""
-        self.db.execute(
-            "update inputs set error_code=?, error_message=? where source_id=?", (code, message, source_id)
-        )
+        self.db.execute("update inputs set error_code=?, error_message=? where source_id=?", (code, message, source_id))
 
     # ---------------------------------------------------------------- analyses and crops
 
@@ -120,7 +119,9 @@ class WorkStore:
             (record.sha256, config, orjson.dumps(asdict(record)), embeddings.tobytes(), embeddings.shape[1]),
         )
 
-    def analysed(self, config: str) -> Iterator[tuple[str, InputRef, PhotoRecord | None, np.ndarray, tuple[str, str] | None]]:
+    def analysed(
+        self, config: str
+    ) -> Iterator[tuple[str, InputRef, PhotoRecord | None, np.ndarray, tuple[str, str] | None]]:
         """(source id, ref, record, embeddings (faces, D), read error) of every input, by hash, then by source id."""
         rows = self.db.execute(
             "select i.source_id, i.ref, a.record, a.embeddings, a.width, i.error_code, i.error_message from inputs i "
@@ -132,7 +133,9 @@ class WorkStore:
             if record is None or error:
                 yield source_id, unpacked(ref), None, np.zeros((0, 0), np.float32), error
             else:
-                vectors = np.frombuffer(embeddings, np.float32).reshape(-1, width) if width else np.zeros((0, 0), np.float32)
+                vectors = (
+                    np.frombuffer(embeddings, np.float32).reshape(-1, width) if width else np.zeros((0, 0), np.float32)
+                )
                 yield source_id, unpacked(ref), photo_record(orjson.loads(record)), vectors, None
 
     def analysis(self, sha256: str, config: str) -> tuple[PhotoRecord, np.ndarray] | None:
@@ -164,7 +167,7 @@ class WorkStore:
         self.db.execute("insert or replace into facts values (?,?)", (name, value))
 
 
-def lock_folder(folder: Path) -> object:
+def lock_folder(folder: Path) -> IO[str]:
     import fcntl
 
     handle = (folder / "lock").open("w")

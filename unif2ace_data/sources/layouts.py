@@ -22,16 +22,24 @@ VALUES = {
     "black_hair": ("hair_color", "black"), "blond_hair": ("hair_color", "blond"), "blonde_hair": ("hair_color", "blond"),
     "brown_hair": ("hair_color", "brown"), "gray_hair": ("hair_color", "gray"), "eyeglasses": ("glasses", "eyeglasses"),
     "sunglasses": ("glasses", "sunglasses"), "mustache": ("facial_hair", "moustache"), "goatee": ("facial_hair", "goatee"),
-    "5_o_clock_shadow": ("facial_hair", "stubble"), "no_beard": ("facial_hair", "none"), "bushy_eyebrows": ("brow_thickness", "thick"),
-    "oval_face": ("face_shape", "oval"), "big_lips": ("lips", "full"), "chubby": ("face_fullness", "full"), "long_hair": ("hair_length", "long"),
-    "bags_under_eyes": ("eye_bags", "visible"), "narrow_eyes": ("eye_openness", "narrowed"), "big_nose": ("nose_width", "wide"),
+    "5_o_clock_shadow": ("facial_hair", "stubble"), "no_beard": ("facial_hair", "none"),
+    "bushy_eyebrows": ("brow_thickness", "thick"), "oval_face": ("face_shape", "oval"), "big_lips": ("lips", "full"),
+    "chubby": ("face_fullness", "full"), "long_hair": ("hair_length", "long"), "bags_under_eyes": ("eye_bags", "visible"),
+    "narrow_eyes": ("eye_openness", "narrowed"), "big_nose": ("nose_width", "wide"),
     "wearing_hat": ("headwear", "hat"), "heavy_makeup": ("makeup", "heavy"),
 }  # fmt: skip
 OPPOSITES = {"male": ("apparent_gender", "female")}  # the one label whose "no" names a value
 # Judgements of attractiveness, and age as CelebA words it, are not read: the first is forbidden, the second relative.
 UNREAD = {"attractive", "young", "blurry"}
-ACTIONS = {"smile": ("smile", "broad"), "smiling": ("smile", "broad"), "laugh": ("laugh", "yes"), "wink": ("wink", "yes"), "frown": ("frown", "frowning"), "close_eyes": ("eye_openness", "closed")}  # fmt: skip
-EMOTIONS = {"neutral": "neutral", "happy": "happy", "happiness": "happy", "sadness": "sad", "sad": "sad", "anger": "angry", "angry": "angry", "surprise": "surprised", "fear": "fearful", "disgust": "disgusted", "contempt": "contemptuous"}  # fmt: skip
+ACTIONS = {
+    "smile": ("smile", "broad"), "smiling": ("smile", "broad"), "laugh": ("laugh", "yes"), "wink": ("wink", "yes"),
+    "frown": ("frown", "frowning"), "close_eyes": ("eye_openness", "closed"),
+}  # fmt: skip
+EMOTIONS = {
+    "neutral": "neutral", "happy": "happy", "happiness": "happy", "sadness": "sad", "sad": "sad",
+    "anger": "angry", "angry": "angry", "surprise": "surprised", "fear": "fearful", "disgust": "disgusted",
+    "contempt": "contemptuous",
+}  # fmt: skip
 
 
 class Layout:
@@ -51,11 +59,18 @@ class Layout:
 
 def open_layout(root: Path, manifest: Manifest) -> Layout:
     """Raises UserError where an annotation file is there and cannot be understood."""
-    layouts = {"folder": lambda: Layout(), "ffhq": lambda: Ffhq(root), "mm-celeba-hq": lambda: MmCelebaHq(root), "celebv-hq": lambda: CelebvHq(root)}  # fmt: skip
-    return layouts[manifest.layout]()
+    if manifest.layout == "ffhq":
+        return Ffhq(root)
+    if manifest.layout == "mm-celeba-hq":
+        return MmCelebaHq(root)
+    if manifest.layout == "celebv-hq":
+        return CelebvHq(root)
+    return Layout()
 
 
-def attribute(name: str, group: Group, value: str, by: str, validated: bool, confidence: float, measured: str = "") -> dict[str, Any]:
+def attribute(
+    name: str, group: Group, value: str, by: str, validated: bool, confidence: float, measured: str = ""
+) -> dict[str, Any]:
     evidence = Evidence(by=f"source:{by}", measured=measured)
     return Attribute(
         name=name, group=group, value=value, confidence=round(confidence, 3), validated=validated, evidence=evidence
@@ -71,7 +86,9 @@ def binary_label(label: str, yes: bool, by: str) -> dict[str, Any] | None:
     if known:
         return attribute(*known[:1], "appearance", known[1], by, True, 1.0, f"{name}={'yes' if yes else 'no'}")
     if name in ACTIONS and name in ("smiling",):
-        return attribute("smile", "action", "broad" if yes else "none", by, True, 1.0, f"{name}={'yes' if yes else 'no'}")
+        return attribute(
+            "smile", "action", "broad" if yes else "none", by, True, 1.0, f"{name}={'yes' if yes else 'no'}"
+        )
     return attribute(name, "appearance", "yes" if yes else "no", by, True, 1.0)
 
 
@@ -106,12 +123,16 @@ class Ffhq(Layout):
             self.notes.append("json/ (ffhq-features-dataset) is missing: no age, pose or glasses annotations")
 
     def is_annotation(self, relative: str) -> bool:
-        return relative in (self.METADATA, "json/") or (relative.count("/") == 0 and relative.startswith("ffhq-dataset"))
+        return relative in (self.METADATA, "json/") or (
+            relative.count("/") == 0 and relative.startswith("ffhq-dataset")
+        )
 
     def annotations(self, relative: str) -> Annotations | None:
         number = PurePosixPath(relative).stem
         facts = self.metadata.get(number, {})
-        notes = Annotations(author=facts.get("author", ""), licence=facts.get("license", ""), url=facts.get("photo_url", ""))
+        notes = Annotations(
+            author=facts.get("author", ""), licence=facts.get("license", ""), url=facts.get("photo_url", "")
+        )
         features = self.folder / "json" / f"{number}.json"
         faces = load_json(features) if features.is_file() else []
         if len(faces) == 1:  # with several faces the record does not say which one the picture is cropped to
@@ -139,7 +160,9 @@ def feature_attributes(features: dict[str, Any]) -> list[dict[str, Any]]:
         # The API's yaw grows as the face turns to its own left, which is the image's right.
         yaw = float(pose["yaw"])
         say("head_turn", "action", "frontal" if abs(yaw) < 8 else "right" if yaw > 0 else "left", 0.8, f"yaw={yaw:g}")
-    glasses = {"NoGlasses": "none", "ReadingGlasses": "eyeglasses", "Sunglasses": "sunglasses"}.get(features.get("glasses", ""))
+    glasses = {"NoGlasses": "none", "ReadingGlasses": "eyeglasses", "Sunglasses": "sunglasses"}.get(
+        features.get("glasses", "")
+    )
     if glasses:
         say("glasses", "appearance", glasses, 0.9, f"glasses={features['glasses']}")
     beard = features.get("facialHair") or {}
@@ -153,7 +176,13 @@ def feature_attributes(features: dict[str, Any]) -> list[dict[str, Any]]:
     colours = {"black": "black", "brown": "brown", "blond": "blond", "red": "red", "gray": "gray", "white": "gray"}
     best = max(hair.get("hairColor") or [{}], key=lambda c: c.get("confidence", 0.0))
     if best.get("color") in colours:
-        say("hair_color", "appearance", colours[best["color"]], float(best["confidence"]), f"{best['color']}={best['confidence']:g}")
+        say(
+            "hair_color",
+            "appearance",
+            colours[best["color"]],
+            float(best["confidence"]),
+            f"{best['color']}={best['confidence']:g}",
+        )
     emotions = features.get("emotion") or {}
     if emotions:
         name = max(emotions, key=lambda k: emotions[k])
@@ -202,10 +231,14 @@ class MmCelebaHq(Layout):
         notes = Annotations()
         captions = self.folder / self.CAPTIONS / f"{PurePosixPath(relative).stem}.txt"
         if captions.is_file():
-            notes.captions = [line.strip() for line in captions.read_text("utf-8", "replace").splitlines() if line.strip()]
+            notes.captions = [
+                line.strip() for line in captions.read_text("utf-8", "replace").splitlines() if line.strip()
+            ]
         values = self.labels.get(name, "").split()
         if len(values) == len(self.names):
-            found = (binary_label(label, value == "1", "celeba") for label, value in zip(self.names, values, strict=True))
+            found = (
+                binary_label(label, value == "1", "celeba") for label, value in zip(self.names, values, strict=True)
+            )
             notes.attributes = [a for a in found if a]
         return notes
 
@@ -245,7 +278,10 @@ class CelebvHq(Layout):
             return Annotations()
         notes = Annotations(url=f"https://www.youtube.com/watch?v={clip['ytb_id']}" if clip.get("ytb_id") else "")
         labels = clip.get("attributes") or {}
-        found = [binary_label(n, bool(v), "celebv-hq") for n, v in zip(self.appearance, labels.get("appearance", []), strict=False)]
+        found = [
+            binary_label(n, bool(v), "celebv-hq")
+            for n, v in zip(self.appearance, labels.get("appearance", []), strict=False)
+        ]
         for name, value in zip(self.action, labels.get("action", []), strict=False):
             if value:
                 known = ACTIONS.get(name, (name, "yes"))
@@ -253,6 +289,10 @@ class CelebvHq(Layout):
                 found.append(attribute(known[0], "action", known[1], "celebv-hq", False, 0.5, f"{name} in the clip"))
         emotion = labels.get("emotion") or {}
         if not emotion.get("sep_flag") and isinstance(emotion.get("labels"), str) and emotion["labels"] in EMOTIONS:
-            found.append(attribute("emotion", "emotion", EMOTIONS[emotion["labels"]], "celebv-hq", True, 0.8, "of the whole clip"))
+            found.append(
+                attribute(
+                    "emotion", "emotion", EMOTIONS[emotion["labels"]], "celebv-hq", True, 0.8, "of the whole clip"
+                )
+            )
         notes.attributes = [a for a in found if a]
         return notes

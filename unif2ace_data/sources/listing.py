@@ -20,7 +20,15 @@ from unif2ace_data.sources.tables import list_table
 from unif2ace_data.sources.tars import list_tar
 
 # Files that describe a folder and are no inputs (HF datasets, webdataset and this toolkit's own).
-COMPANIONS = {"dataset_info.json", "state.json", "dataset_dict.json", "license", "license.txt", "readme.md", "source.md"}
+COMPANIONS = {
+    "dataset_info.json",
+    "state.json",
+    "dataset_dict.json",
+    "license",
+    "license.txt",
+    "readme.md",
+    "source.md",
+}
 
 
 def list_inputs(spec: SourceSpec, manifest: Manifest, prefix: str = "") -> Iterator[InputRef]:
@@ -96,7 +104,10 @@ def list_file(
         yield ref
     elif not layout.is_annotation(relative) and not is_sidecar(path, stem, names):
         ref = InputRef(source_id, dataset, "file", os.fspath(path), stamp)
-        ref.problem, ref.problem_status = ("not_media", f"{suffix or 'no extension'}: neither a picture, a video nor a container"), "dropped"
+        ref.problem, ref.problem_status = (
+            ("not_media", f"{suffix or 'no extension'}: neither a picture, a video nor a container"),
+            "dropped",
+        )
         yield ref
 
 
@@ -115,8 +126,12 @@ def is_sidecar(path: Path, stem: str, names: set[str]) -> bool:
         return True
     if path.suffix.lower() not in (".txt", ".json"):
         return False
-    return any(kind_of(Path(name).suffix.lower(), b"") in ("file", "video") for name in names if Path(name).stem == stem)
+    return any(
+        kind_of(Path(name).suffix.lower(), b"") in ("file", "video") for name in names if Path(name).stem == stem
+    )
 
 
 def bad(base: str, relative: str, dataset: str, path: Path, code: str, message: str) -> InputRef:
-    return InputRef(f"{base}/{clean(relative)}".rstrip("/"), dataset, "file", os.fspath(path), "", problem=(code, message))
+    return InputRef(
+        f"{base}/{clean(relative)}".rstrip("/"), dataset, "file", os.fspath(path), "", problem=(code, message)
+    )

@@ -40,17 +40,25 @@ def list_tar(path: Path, source_id: str, dataset: str, stamp: str) -> Iterator[I
                 member = info.name if names[info.name] == 1 else f"{info.name}~{names[info.name]}"
                 suffix = PurePosixPath(info.name).suffix.lower()
                 if not info.isreg() or unsafe(info.name):
-                    found.append(ref(member, problem=("unsafe_member", f"{info.name} is a link or points outside the archive")))
+                    found.append(
+                        ref(member, problem=("unsafe_member", f"{info.name} is a link or points outside the archive"))
+                    )
                 elif suffix in IMAGES or suffix in VIDEOS:
                     found.append(ref(member, info.offset_data, info.size))
                 elif suffix in SIDECARS:
                     sidecars.setdefault(key_of(info.name), {})[suffix] = (info.offset_data, info.size)
                 else:
-                    other = ref(member, problem=("not_media", f"{suffix or 'no extension'}: neither a picture nor a sidecar"))
+                    other = ref(
+                        member, problem=("not_media", f"{suffix or 'no extension'}: neither a picture nor a sidecar")
+                    )
                     other.problem_status = "dropped"
                     found.append(other)
     except (tarfile.TarError, OSError, EOFError) as error:
-        advice = "; decompress it first: members are read by their place" if path.suffix in (".gz", ".tgz", ".bz2", ".xz") else ""
+        advice = (
+            "; decompress it first: members are read by their place"
+            if path.suffix in (".gz", ".tgz", ".bz2", ".xz")
+            else ""
+        )
         broken = f"{path.name}: {error}{advice}"
     pictures = {key_of(r.member) for r in found if not r.problem}
     with path.open("rb") as file:
@@ -61,7 +69,10 @@ def list_tar(path: Path, source_id: str, dataset: str, stamp: str) -> Iterator[I
                 entry.annotations = from_files(parts.get(".txt"), parts.get(".json"))
             yield entry
     for key in sorted(set(sidecars) - pictures):
-        yield ref(f"{key}{next(iter(sidecars[key]))}", problem=("no_picture", "a caption or record without a picture of its key"))
+        yield ref(
+            f"{key}{next(iter(sidecars[key]))}",
+            problem=("no_picture", "a caption or record without a picture of its key"),
+        )
     if broken:
         yield ref(problem=("broken_tar", broken))
 
