@@ -66,8 +66,12 @@ class Fit(Model):
 
 
 class Weights(Model):
-    """A fitted model: softmax over `values` of bias + weights · (quantity - mean) / scale."""
+    """A fitted model: softmax over `values` of bias + weights · (quantity - mean) / scale.
 
+    A value "" stands for "none of the attribute's values" (the hair of a bald head has no colour) and is never stated.
+    """
+
+    quantities: list[str]  # as Fit has them when the model was fitted
     values: list[str] = Field(min_length=2)
     mean: list[float]
     scale: list[float]
@@ -109,7 +113,7 @@ class Entry(Model):
         known = set(self.values)
         if len(known) < len(self.values):
             raise ValueError(f"{self.name}: a value is listed twice")
-        used = {*self.words, *self.claims, *(self.weights.values if self.weights else ())}
+        used = {*self.words, *self.claims, *(self.weights.values if self.weights else ())} - {""}
         used |= {value for label in self.labels.values() for value in (label.present, label.absent) if value}
         if used - known:
             raise ValueError(f"{self.name}: {sorted(used - known)} not among its values {self.values}")
@@ -122,10 +126,10 @@ class Entry(Model):
         if self.bands and sorted(self.bands.edges) != self.bands.edges:
             raise ValueError(f"{self.name}: edges must rise")
         if self.weights:
-            number = len(self.fit.quantities) if self.fit else 0
-            lengths = {len(self.weights.mean), len(self.weights.scale), *(len(row) for row in self.weights.weights)}
-            rows = {len(self.weights.values), len(self.weights.bias), len(self.weights.weights)}
-            if lengths != {number} or len(rows) > 1:
+            w, wanted = self.weights, self.fit.quantities if self.fit else []
+            lengths = {len(wanted), len(w.mean), len(w.scale), *(len(row) for row in w.weights)}
+            rows = {len(w.values), len(w.bias), len(w.weights)}
+            if w.quantities != wanted or len(lengths) > 1 or len(rows) > 1:
                 raise ValueError(f"{self.name}: weights do not fit its quantities; run the benchmark again")
         return self
 
@@ -161,13 +165,18 @@ def load_taxonomy(path: Path | None = None) -> Taxonomy:
     """The taxonomy that travels with the package, or the one in `path`. Raises UserError that names the offending key."""
     file = path or resource("manifests", "attributes.yaml")
     try:
-        data = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: the attribute taxonomy cannot be read: {error}") from None
-    return parse_taxonomy(data, str(file))
+    return parse_taxonomy(text, str(file))
 
 
-def parse_taxonomy(data: Any, where: str) -> Taxonomy:
+def parse_taxonomy(text: str, where: str) -> Taxonomy:
+    """The taxonomy in this YAML text; `where` names it in errors."""
+    try:
+        data = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise UserError(f"{where} is not YAML: {error}") from None
     if not isinstance(data, dict) or not isinstance(data.get("attributes"), dict):
         raise UserError(f"{where}: a taxonomy is a mapping with `attributes`")
     unknown = set(data) - {"attributes", "weights", "claims"}

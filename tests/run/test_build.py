@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pyarrow.parquet as pq
 import pytest
-from conftest import write_photos
 from onnx import helper
+from photographs import write_photos
 
 from unif2ace_data.faces.engine import EMBEDDED
 from unif2ace_data.recipe import Recipe, SourceSpec, load_recipe
@@ -95,6 +95,20 @@ def test_ten_photos_added_are_ten_analysed(photos: Path, tmp_path: Path) -> None
     fifth = build(recipe_for(raw, *NO_DUPLICATES), out, quiet=True)
     assert (fifth.analysed, fifth.inputs, fifth.counts["kept"]) == (0, 29, 29)
     assert verify(out).holds
+
+
+def test_photos_that_moved_are_known_by_their_bytes(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shards"
+    build(recipe_for(photos, *NO_DUPLICATES), out, quiet=True)
+    for path in sorted(photos.iterdir()):
+        target = tmp_path / "raw" / path.stem[-1] / f"renamed-{path.name}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    moved = build(recipe_for(tmp_path / "raw", *NO_DUPLICATES), out, quiet=True)
+    assert (moved.analysed, moved.inputs, moved.counts["kept"]) == (0, 20, 20)
+    few = build(recipe_for(photos, *NO_DUPLICATES), out, limit=5, quiet=True)
+    assert (few.analysed, few.inputs) == (0, 5)
+    assert build(recipe_for(photos, *NO_DUPLICATES), out, quiet=True).analysed == 0
 
 
 def test_a_loosened_threshold_cuts_only_the_missing_crops(photos: Path, tmp_path: Path) -> None:

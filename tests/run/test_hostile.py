@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import variation
+from photographs import variation
 from PIL import Image
 
 from unif2ace_data.recipe import SourceSpec, load_recipe

@@ -65,6 +65,8 @@ def measure(entry: Entry, quantities: dict[str, float], engine: str = "embedded"
     if probabilities is None:
         return None
     value = max(probabilities, key=lambda v: (probabilities[v], v))
+    if not value:
+        return None
     confidence = probabilities[value]
     used = entry.fit.quantities if entry.fit else [entry.bands.quantity] if entry.bands else []
     evidence = evidence_of(used, quantities, engine)
@@ -123,7 +125,7 @@ def fitted(fit: Fit, weights: Weights, quantities: dict[str, float]) -> dict[str
 def quantities_of(face: FaceRecord) -> dict[str, float]:
     """Every stored measurement under one flat name, with the few that are made of several.
 
-    `yaw`, `pitch`, `roll`, `p_female`, `age.*`, `emotion.*`, `blendshape.*`, `mesh.*`, `pixels.*`; the mean of a left
+    `yaw`, `pitch`, `roll`, `nose_shift` (to the image's right of the middle between eyes and mouth, in eye distances), `p_female`, `age.*`, `emotion.*`, `blendshape.*`, `mesh.*`, `pixels.*`; the mean of a left
     and a right one goes by their common name. Empty where the face was only detected.
     """
     if not face.measured:
@@ -136,6 +138,10 @@ def quantities_of(face: FaceRecord) -> dict[str, float]:
     values |= both_sides("blendshape", face.blendshapes, "Left", "Right")
     values |= both_sides("mesh", face.geometry, "_left", "_right")
     values |= composed(values)
+    eyes, nose = np.array(face.landmarks[:2]), np.array(face.landmarks[2])
+    across = eyes[1] - eyes[0]
+    middle = (eyes.sum(0) + np.array(face.landmarks[3:]).sum(0)) / 4
+    values["nose_shift"] = float((nose - middle) @ across / max(float(across @ across), 1e-9))
     return values
 
 

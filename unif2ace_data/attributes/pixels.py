@@ -22,24 +22,23 @@ DARK, LIGHT = 30, 70  # lightness under and over which a background pixel is dar
 # what is kept of them: mean differences from the skin L a b; its darkest and lightest tenth low high; spread of L;
 # mean edge strength across ex and along ey; fine texture.
 REGIONS: dict[str, tuple[tuple[tuple[int, int, int, int], ...], str]] = {
-    "cheek": (((117, 118, 205, 187), (347, 346, 411, 425)), "texture"),
-    "forehead": (((104, 333, 296, 66),), "ey texture spread"),
+    "cheek": (((117, 118, 205, 187), (347, 346, 411, 425)), ""),
+    "forehead": (((104, 333, 296, 66),), "ey"),
     "brow": (((70, 107, 55, 46), (336, 300, 276, 285)), "L b low high spread"),
     "lid": (((46, 55, 56, 247), (285, 276, 467, 286)), "L ey"),
     "eyebag": (((24, 22, 231, 229), (252, 254, 449, 451)), "L b ey texture spread"),
-    "under_eye": (((110, 112, 120, 117), (341, 339, 346, 349)), "L ey"),
-    "eye_corner": (((139, 130, 35, 143), (359, 368, 372, 265)), "ex ey texture spread"),
-    "bridge": (((193, 417, 351, 122),), "L ex ey texture spread low"),
-    "bridge_top": (((8, 8, 6, 6),), "ey texture spread low"),
-    "fold": (((203, 98, 165, 206), (327, 423, 426, 391)), "L ex texture"),
+    "under_eye": (((110, 112, 120, 117), (341, 339, 346, 349)), "ey"),
+    "eye_corner": (((139, 130, 35, 143), (359, 368, 372, 265)), "ey texture spread"),
+    "bridge": (((193, 417, 351, 122),), "ex ey texture low"),
+    "bridge_top": (((8, 8, 6, 6),), "ey spread"),
     "upper_lip": (((129, 2, 37, 61), (2, 358, 291, 267)), "L a b texture"),
-    "lip_upper": (((61, 0, 291, 13),), "L a b"),
-    "lip_lower": (((61, 14, 291, 17),), "L a b ex"),
+    "lip_upper": (((61, 0, 291, 13),), "L a"),
+    "lip_lower": (((61, 14, 291, 17),), "L ex"),
     "mouth": (((82, 312, 317, 87),), "L a high ex"),
-    "under_lip": (((182, 406, 418, 194),), "L a ex"),
-    "chin": (((204, 424, 369, 140),), "L a b ex texture"),
-    "chin_low": (((140, 369, 377, 148),), "L a b ex ey"),
-    "jaw": (((132, 207, 169, 172), (427, 361, 397, 394)), "L a b ey texture"),
+    "under_lip": (((182, 406, 418, 194),), "ex"),
+    "chin": (((204, 424, 369, 140),), "L a ex texture"),
+    "chin_low": (((140, 369, 377, 148),), "a b ex"),
+    "jaw": (((132, 207, 169, 172), (427, 361, 397, 394)), "L b"),
 }
 SKIN = ("cheek", "forehead")
 MEASURES = ("L", "a", "b", "ex", "ey", "texture", "spread", "low", "high")
@@ -59,18 +58,28 @@ PLACES: dict[str, tuple[float, float, float, float]] = {
     "neckside_right": (0.5, 0.72, 0.98, 1.16),
     "shoulder_left": (-0.66, -0.42, 1.28, 1.5),
     "shoulder_right": (0.42, 0.66, 1.28, 1.5),
-    "garment_left": (-1.05, -0.65, 1.5, 1.85),
-    "garment_right": (0.65, 1.05, 1.5, 1.85),
-    "behind_left": (-1.5, -0.95, -0.4, 0.25),
-    "behind_right": (0.95, 1.5, -0.4, 0.25),
-    "behind_left_low": (-1.5, -0.95, 0.3, 0.8),
-    "behind_right_low": (0.95, 1.5, 0.3, 0.8),
+    "garment_left": (-1.05, -0.55, 1.35, 1.8),
+    "garment_right": (0.55, 1.05, 1.35, 1.8),
+    "behind_left": (-1.5, -0.85, -0.4, 0.25),
+    "behind_right": (0.85, 1.5, -0.4, 0.25),
+    "behind_left_low": (-1.5, -0.85, 0.3, 0.8),
+    "behind_right_low": (0.85, 1.5, 0.3, 0.8),
     "behind_top": (-0.6, 0.6, -0.6, -0.48),
 }
 HAIR_RING = ("crown_1", "crown_2", "crown_3", "temple_left", "temple_right", "ear_left", "ear_right")
-HAIR_SIDES = ("temple", "ear", "jawside", "neckside", "shoulder")
+CROWN = ("crown_1", "crown_2", "crown_3")
+# What is kept of the places on both sides of the head: likeness to the hair, the background and the skin (shares of
+# samples; of the side that has less, of the side that has more), spread of L, colour, L of the darker and lighter side.
+SIDES = {
+    "temple": "hair behind L a b darker lighter",
+    "ear": "hair_less behind_more skin spread L a b",
+    "jawside": "hair hair_less behind skin L",
+    "neckside": "hair behind spread L",
+    "shoulder": "hair spread",
+    "garment": "L darker lighter",
+}
 CHEST_X = (-0.42, -0.28, -0.14, 0.0, 0.14, 0.28, 0.42)  # face widths from the middle between face and chin
-CHEST_Y = (1.1, 1.2, 1.3, 1.42)
+CHEST_Y = (1.1, 1.2, 1.3)  # face heights
 VISIBLE = 0.25  # a place counts where at least this share of its samples lies in the photo
 
 _steps = (np.arange(GRID) + 0.5) / GRID
@@ -82,6 +91,8 @@ QUAD_ROWS = {
     for name in REGIONS
 }
 PLACE_INDEX = {name: i for i, name in enumerate(PLACES)}
+RING = [PLACE_INDEX[name] for name in HAIR_RING]
+BEHIND = [i for name, i in PLACE_INDEX.items() if name.startswith("behind")]
 PLACE_GRID = np.stack([np.stack([x1 + (x2 - x1) * _u, y1 + (y2 - y1) * _v], 1) for x1, x2, y1, y2 in PLACES.values()])
 
 
@@ -158,68 +169,72 @@ def face_measures(face: np.ndarray, points: np.ndarray) -> tuple[dict[str, float
     values["face.side"] = float(right - left)  # > 0: the image's right side of the face is brighter
     values["face.texture"] = float(texture.mean())
     values["face.contrast"] = float(lightness.std())
-    values["skin_l"] = float(skin[0])
     values["skin_ita"] = float(np.degrees(np.arctan2(skin[0] - 50, skin[2])))
     return values, skin
 
 
 def surroundings(around: np.ndarray, seen: np.ndarray, places: np.ndarray, skin: np.ndarray) -> dict[str, float]:
-    """Background, hair and clothing: `behind.*`, `crown_*.*`, `hair.*`, `temple.*` … `shoulder.*`, `garment.*`."""
+    """Background, hair and clothing: `behind.*`, `hair.*`, `crown_*.*`, and what SIDES asks for."""
     at = places.round().astype(int)
     fits = ((at >= 0) & (at < AROUND_PATCH)).all(-1)
     at = np.clip(at, 0, AROUND_PATCH - 1)
     samples = around[at[..., 1], at[..., 0]]
     inside = fits & seen[at[..., 1], at[..., 0]]
     shown = {name for name, i in PLACE_INDEX.items() if inside[i].mean() >= VISIBLE}
-    from_skin = np.linalg.norm(samples - skin, axis=-1)
-    values: dict[str, float] = {}
-
-    behind = [i for name, i in PLACE_INDEX.items() if name.startswith("behind")]
-    background = samples[behind][inside[behind]]
-    if len(background) < VISIBLE * GRID * GRID:
+    values = sides(samples, inside, shown, {})
+    background = samples[BEHIND][inside[BEHIND]]
+    if len(background) < GRID:
         return values
     middle = np.median(background, axis=0)
-    from_background = np.linalg.norm(samples - middle, axis=-1)
-    values |= {
-        "behind.L": middle[0],
-        "behind.a": middle[1],
-        "behind.b": middle[2],
-        "behind.mean": background[:, 0].mean(),
-    }
+    values |= {"behind.L": middle[0], "behind.a": middle[1], "behind.b": middle[2], "behind.mean": background[:, 0].mean()}
     values |= {"behind.spread": background[:, 0].std(), "behind.colours": float(np.hypot(*background[:, 1:].std(0)))}
     values |= {"behind.dark": (background[:, 0] < DARK).mean(), "behind.light": (background[:, 0] > LIGHT).mean()}
 
-    ring = [PLACE_INDEX[name] for name in HAIR_RING]
-    is_hair = inside[ring] & (from_background[ring] > UNLIKE) & (from_skin[ring] > UNLIKE)
-    hair = samples[ring][is_hair]
-    if len(hair) and "crown_2" in shown and "crown_3" in shown:
-        colour = np.median(hair, axis=0)
-        low, high = np.percentile(hair[:, 0], (10, 90))
-        values |= {"hair.share": is_hair.mean(), "hair.L": colour[0], "hair.a": colour[1], "hair.b": colour[2]}
-        values |= {"hair.low": low, "hair.high": high, "hair.spread": hair[:, 0].std()}
-        from_hair = np.linalg.norm(samples - colour, axis=-1)
-        for name in ("crown_1", "crown_2", "crown_3"):
-            i = PLACE_INDEX[name]
-            values |= dict(zip((f"{name}.L", f"{name}.a", f"{name}.b"), samples[i].mean(0), strict=True))
-            values |= {f"{name}.spread": samples[i, :, 0].std(), f"{name}.skin": (from_skin[i] < UNLIKE).mean()}
-        for name in HAIR_SIDES:
-            sides = [PLACE_INDEX[s] for s in (f"{name}_left", f"{name}_right") if s in shown]
-            if sides:
-                like_hair = (from_hair[sides] < 1.4 * UNLIKE).mean(1)
-                like_background = (from_background[sides] < UNLIKE).mean(1)
-                values |= {f"{name}.hair": like_hair.mean(), f"{name}.hair_less": like_hair.min()}
-                values |= {f"{name}.behind": like_background.mean(), f"{name}.behind_more": like_background.max()}
-                values |= {
-                    f"{name}.skin": (from_skin[sides] < UNLIKE).mean(),
-                    f"{name}.spread": samples[sides][..., 0].std(),
-                }
-    for name in ("temple", "ear", "jawside", "neckside", "shoulder", "garment"):
-        sides = [PLACE_INDEX[s] for s in (f"{name}_left", f"{name}_right") if s in shown]
-        if sides:
-            colours = np.stack([samples[i][inside[i]].mean(0) for i in sides])
-            values |= dict(zip((f"{name}.L", f"{name}.a", f"{name}.b"), colours.mean(0), strict=True))
-            values |= {f"{name}.darker": colours[:, 0].min(), f"{name}.lighter": colours[:, 0].max()}
+    from_skin, from_background = distance(samples, skin), distance(samples, middle)
+    is_hair = inside[RING] & (from_background[RING] > UNLIKE) & (from_skin[RING] > UNLIKE)
+    hair = samples[RING][is_hair]
+    if not len(hair) or not shown.issuperset(CROWN):
+        return values
+    colour = np.median(hair, axis=0)
+    lightness, chroma = np.sort(hair[:, 0]), np.hypot(hair[:, 1], hair[:, 2])
+    tenth = len(hair) // 10
+    values |= {"hair.share": is_hair.mean(), "hair.L": colour[0], "hair.a": colour[1], "hair.b": colour[2]}
+    values |= {"hair.low": lightness[tenth], "hair.high": lightness[-1 - tenth], "hair.spread": lightness.std()}
+    values |= {"hair.black": (lightness < 18).mean(), "hair.light": (lightness > 50).mean(), "hair.chroma": chroma.mean()}
+    values |= {"hair.colourless": ((chroma < 7) & (hair[:, 0] > 25)).mean(), "hair.warm": (hair[:, 2] > 10).mean()}
+    for name in CROWN:
+        i = PLACE_INDEX[name]
+        values |= dict(zip((f"{name}.L", f"{name}.a", f"{name}.b"), samples[i].mean(0), strict=True))
+        values |= {f"{name}.spread": samples[i, :, 0].std(), f"{name}.skin": (from_skin[i] < UNLIKE).mean()}
+    like = {
+        "hair": distance(samples, colour) < 1.4 * UNLIKE,
+        "behind": from_background < UNLIKE,
+        "skin": from_skin < UNLIKE,
+    }
+    return values | sides(samples, inside, shown, like)
+
+
+def sides(
+    samples: np.ndarray, inside: np.ndarray, shown: set[str], like: dict[str, np.ndarray]
+) -> dict[str, float]:
+    """What SIDES asks for of both sides together, as far as `like` tells what the samples are like."""
+    values: dict[str, float] = {}
+    for name, wanted in SIDES.items():
+        rows = [PLACE_INDEX[f"{name}_{side}"] for side in ("left", "right") if f"{name}_{side}" in shown]
+        if not rows:
+            continue
+        colours = np.stack([samples[row][inside[row]].mean(0) for row in rows])
+        found = dict(zip(("L", "a", "b"), colours.mean(0), strict=True))
+        found |= {"darker": colours[:, 0].min(), "lighter": colours[:, 0].max(), "spread": samples[rows][..., 0].std()}
+        for what, is_like in like.items():
+            share = is_like[rows].mean(1)
+            found |= {what: share.mean(), f"{what}_less": share.min(), f"{what}_more": share.max()}
+        values |= {f"{name}.{measure}": found[measure] for measure in wanted.split() if measure in found}
     return values
+
+
+def distance(samples: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    return np.asarray(np.sqrt(np.square(samples - colour).sum(-1)))
 
 
 def chest(

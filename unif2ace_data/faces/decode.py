@@ -36,7 +36,10 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 @dataclass(slots=True)
 class Decoded:
-    """`rgb`: upright (H, W, 3) uint8. `scale`: its pixels per source pixel. `width`, `height`: the upright source."""
+    """`rgb`: upright (H, W, 3) uint8. `scale`: its pixels per source pixel. `width`, `height`: the upright source.
+
+    A place (x, y) in the source is (x, y) * scale in `rgb`; its last column and row may reach beyond the source.
+    """
 
     rgb: np.ndarray
     scale: float
@@ -83,8 +86,8 @@ def open_header(data: bytes) -> tuple[Image.Image, Header]:
         raise InputError("not_an_image", f"no known image format (begins with {data[:12]!r})") from None
     except Exception as error:  # Pillow's plugins raise nearly anything on broken headers
         raise broken(error) from None
-    if not isinstance(orientation, int) or orientation not in range(1, 9):
-        orientation = 1  # a nonsensical tag is no reason to lose a photo
+    if image.format == "TIFF" or not isinstance(orientation, int) or orientation not in range(1, 9):
+        orientation = 1  # Pillow turns TIFFs by itself; and a nonsensical tag is no reason to lose a photo
     return image, Header(width, height, image.format or "", image.mode, frames, orientation)
 
 
@@ -105,6 +108,8 @@ def decode(data: bytes, needed: float = 1.0) -> Decoded:
     """Decode the first frame at the smallest scale >= `needed`. Raises InputError as open_header does."""
     image, header = open_header(data)
     scale = jpeg_scale(header.width, header.height, header.format, needed)
+    if header.orientation not in (1, 5) and ((header.width * scale) % 1 or (header.height * scale) % 1):
+        scale = 1.0  # turned, a last column that is only part of a pixel would come first and shift the whole picture
     try:
         if scale < 1:
             image.draft("RGB", (int(header.width * scale), int(header.height * scale)))
@@ -113,9 +118,8 @@ def decode(data: bytes, needed: float = 1.0) -> Decoded:
         raise broken(error) from None
     if header.orientation != 1:
         rgb = rgb.transpose(UPRIGHT[header.orientation])
-    pixels = np.asarray(rgb)
     width, height = header.upright
-    return Decoded(pixels, pixels.shape[1] / width, width, height, header.format, header.mode, header.frames)
+    return Decoded(np.asarray(rgb), scale, width, height, header.format, header.mode, header.frames)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

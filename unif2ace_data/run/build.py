@@ -32,7 +32,7 @@ from unif2ace_data.run.decide import RELEASE, Decision, Row, decide
 from unif2ace_data.run.local import map_chunks
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.run.work import Result, analyse_chunk, crop_chunk
+from unif2ace_data.run.work import Result, analyse_chunk, crop_chunk, hash_chunk
 from unif2ace_data.schema import InputError, InputRef, PhotoRecord, UserError
 from unif2ace_data.shards import INDEX, dataset_shards, read_index, write_bytes, write_index
 from unif2ace_data.sources.listing import list_inputs, notes
@@ -90,6 +90,7 @@ def build(
         inputs = store.list_inputs(listed(recipe, manifests, limit, splits_from))
         if not inputs:
             raise UserError(f"no inputs: nothing was found in {', '.join(s.path for s in recipe.sources)}")
+        recognise(store, config_id, workers, quiet)
         analysed = analyse(store, recipe, config_id, crops_id, workers, log, quiet)
         decision = decide(store, config_id, recipe, pack)
         cropped = cut_missing(store, recipe, config_id, crops_id, decision, workers, log, quiet)
@@ -191,6 +192,22 @@ def dry_run(recipe: Recipe, limit: int | None) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------ stages
+
+
+def recognise(store: WorkStore, config: str, workers: int, quiet: bool) -> None:
+    """Hash inputs that are new by name, so that a photo that was only moved, renamed or touched is not measured again."""
+    names = store.unhashed(config)
+    progress = Progress("hashing", len(names), quiet)
+    batches = (store.refs(names[i : i + 256]) for i in range(0, len(names), 256))
+    for chunk in map_chunks(hash_chunk, chain.from_iterable(batches), min(workers, max(1, len(names))), gave_up):
+        with store.transaction():
+            for result in chunk:
+                if result.error:
+                    store.put_failure(result.source_id, *result.error)
+                elif result.record is not None:
+                    store.put_hash(result.source_id, result.record.sha256)
+        progress.advance(len(chunk), [r.error[0] for r in chunk if r.error])
+    progress.close()
 
 
 def analyse(store: WorkStore, recipe: Recipe, config: str, crops: str, workers: int, log: Log, quiet: bool) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -38,40 +39,38 @@ def map_chunks(
     Exceptions that `function` raises (UserError) end the iteration; the pool is shut down in every case.
     """
     source = iter(items)
-    alone: list[Item] = []  # inputs of a pool that broke: each is tried by itself
-    tried: dict[int, int] = {}
+    alone: list[tuple[Item, int]] = []  # inputs of a pool that broke, each tried by itself; deaths seen alone
     pool = new_pool(workers)
-    running: dict[Future[list[Out]], list[Item]] = {}
+    running: dict[Future[list[Out]], tuple[list[Item], int]] = {}
     try:
         while True:
             if not alone:
                 while len(running) < workers * AHEAD and (chunk := list(islice(source, CHUNK))):
-                    running[pool.submit(function, chunk)] = chunk
+                    running[pool.submit(function, chunk)] = (chunk, 0)
             elif not running:
-                item = alone.pop(0)
-                running[pool.submit(function, [item])] = [item]
+                item, deaths = alone.pop(0)
+                running[pool.submit(function, [item])] = ([item], deaths)
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
-            broken: list[list[Item]] = []
+            broken: list[tuple[list[Item], int]] = []
             for future in done:
-                chunk = running.pop(future)
+                job = running.pop(future)
                 try:
                     yield future.result()
                 except BrokenProcessPool:
-                    broken.append(chunk)
+                    broken.append(job)
             if broken:
                 broken.extend(running.values())
                 running.clear()
                 pool.shutdown(wait=True, cancel_futures=True)
                 pool = new_pool(workers)
-                for chunk in broken:
-                    for item in chunk:
-                        tried[id(item)] = tried.get(id(item), 0) + (len(chunk) == 1)
-                        if tried[id(item)] >= 2:
-                            yield [gave_up(item, "the worker process died on this input, twice")]
-                        else:
-                            alone.append(item)
+                for chunk, deaths in broken:
+                    deaths += len(chunk) == 1
+                    if deaths >= 2:
+                        yield [gave_up(chunk[0], "the worker process died on this input, twice")]
+                    else:
+                        alone.extend((item, deaths) for item in chunk)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -82,6 +81,7 @@ def new_pool(workers: int) -> ProcessPoolExecutor:
 
 def live_with_parent() -> None:
     """End this worker when the driver is gone, also when it was killed: an orphan would wait for work for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -19,6 +19,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unif2ace_data import __version__
 from unif2ace_data.attributes.measure import attributes_of
 from unif2ace_data.captions.grounded import caption_of, captioner
 from unif2ace_data.faces.align import quad_side
@@ -84,6 +85,7 @@ def pack_config(recipe: Recipe, crops: str) -> str:
     return orjson.dumps(
         {
             "pack": PACK_VERSION,
+            "unif2ace": __version__,
             "schema": SCHEMA_VERSION,
             "captions": recipe.captions.model_dump(),
             "align": recipe.faces.align.model_dump(),

@@ -66,7 +66,7 @@ class WorkStore:
 
     def list_inputs(self, refs: Iterable[InputRef]) -> int:
         """Make `refs` the inputs of this run; known ones keep their hash while their stamp is unchanged."""
-        run = int(self.fact("run", "0")) + 1
+        run = self.run + 1
         count = 0
         upsert = (
             "insert into inputs (source_id, run, ref, stamp, error_code, error_message) values (?,?,?,?,?,?) "
@@ -82,23 +82,40 @@ class WorkStore:
             if len(batch) >= 1000:
                 self._write(upsert, batch)
         self._write(upsert, batch)
-        self.db.execute("delete from inputs where run <> ?", (run,))
         self.set_fact("run", str(run))
         return count
+
+    @property
+    def run(self) -> int:
+        """The number of the latest listing. Rows of earlier ones stay: an input that comes back is known."""
+        return int(self.fact("run", "0"))
 
     def _write(self, statement: str, batch: list[tuple[object, ...]]) -> None:
         with self.transaction():
             self.db.executemany(statement, batch)
         batch.clear()
 
+    def unhashed(self, config: str) -> list[str]:
+        """Source ids of readable inputs whose bytes are not known, where some analysis exists that could serve them."""
+        if self.db.execute("select 1 from analyses where config=? limit 1", (config,)).fetchone() is None:
+            return []
+        rows = self.db.execute(
+            "select source_id from inputs where run=? and error_code is null and sha256 is null order by source_id",
+            (self.run,),
+        )
+        return [row[0] for row in rows]
+
     def pending(self, config: str) -> list[str]:
         """Source ids of inputs that can be read and have no analysis under this config, in a fixed order."""
         rows = self.db.execute(
-            "select source_id from inputs i where error_code is null and not exists "
+            "select source_id from inputs i where run=? and error_code is null and not exists "
             "(select 1 from analyses a where a.sha256 = i.sha256 and a.config = ?) order by source_id",
-            (config,),
+            (self.run, config),
         )
         return [row[0] for row in rows]
+
+    def put_hash(self, source_id: str, sha256: str) -> None:
+        self.db.execute("update inputs set sha256=? where source_id=?", (sha256, source_id))
 
     def refs(self, source_ids: list[str]) -> list[InputRef]:
         marks = ",".join("?" * len(source_ids))
@@ -113,7 +130,7 @@ class WorkStore:
     # ---------------------------------------------------------------- analyses and crops
 
     def put_analysis(self, source_id: str, config: str, record: PhotoRecord, embeddings: np.ndarray) -> None:
-        self.db.execute("update inputs set sha256=? where source_id=?", (record.sha256, source_id))
+        self.put_hash(source_id, record.sha256)
         self.db.execute(
             "insert or replace into analyses values (?,?,?,?,?)",
             (record.sha256, config, orjson.dumps(asdict(record)), embeddings.tobytes(), embeddings.shape[1]),
@@ -125,8 +142,8 @@ class WorkStore:
         """(source id, ref, record, embeddings (faces, D), read error) of every input, by hash, then by source id."""
         rows = self.db.execute(
             "select i.source_id, i.ref, a.record, a.embeddings, a.width, i.error_code, i.error_message from inputs i "
-            "left join analyses a on a.sha256 = i.sha256 and a.config = ? order by i.sha256, i.source_id",
-            (config,),
+            "left join analyses a on a.sha256 = i.sha256 and a.config = ? where i.run = ? order by i.sha256, i.source_id",
+            (config, self.run),
         )
         for source_id, ref, record, embeddings, width, code, message in rows:
             error = (code, message) if code is not None else None

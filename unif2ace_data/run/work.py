@@ -6,6 +6,7 @@ ends the run.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,6 +50,18 @@ def analyser_for(recipe: Recipe) -> Analyser:
         single_threaded()
         _analysers[name] = Analyser(recipe.faces, nsfw=recipe.filters.nsfw is not None)
     return _analysers[name]
+
+
+def hash_chunk(refs: list[InputRef]) -> list[Result]:
+    """Only read and hash: inputs that were moved, renamed or touched may have been measured before."""
+    results = []
+    for ref in refs:
+        try:
+            data = read_input(ref)
+            results.append(Result(ref.source_id, PhotoRecord(hashlib.sha256(data).hexdigest(), len(data))))
+        except InputError as error:
+            results.append(Result(ref.source_id, error=(error.code, error.message)))
+    return results
 
 
 def analyse_chunk(recipe: Recipe, refs: list[InputRef]) -> list[Result]:

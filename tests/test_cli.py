@@ -1,0 +1,134 @@
+"""The command line: parses, prints, and exits with a code that means something; never a traceback."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = ["build", "verify", "stats", "report", "show", "doctor"]
+
+
+def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "unif2ace_data.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def home(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    done = cli("build", "--src", str(examples), "--out", "shards", "--subjects", "adults", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\d+ inputs: 5 kept, 2 dropped, 0 failed", done.stdout), done.stdout
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    done = cli(command, "--help")
+    assert done.returncode == 0 and "Example:" in done.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, unif2ace_data.cli\n"
+        "heavy = {'torch', 'cv2', 'insightface', 'pandas', 'pyarrow', 'onnxruntime', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(' '.join(sorted(heavy)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_build_needs_no_torch(examples: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"  # importing it is an error now
+        "from unif2ace_data.cli import main\n"
+        f"sys.argv = ['x', 'build', '--src', {str(examples)!r}, '--out', {str(tmp_path / 's')!r}, '--subjects', 'adults']\n"
+        "if __name__ == '__main__': main()"
+    )
+    script = tmp_path / "run.py"
+    script.write_text(code)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "torch" not in (tmp_path / "s" / "recipe.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["build", "--src", "nowhere"], 2, "there is no such file or folder"),
+        (["build"], 2, "give --src"),
+        (["build", "--src", ".", "--set", "filters.nose=1"], 2, "filters.nose"),
+        (["build", "--src", ".", "--pipeline", "no-such"], 2, "no recipe"),
+        (["build", "--src", "raw", "--faces", "no-such-pack"], 2, "no face pack"),
+        (["build", "--src", ".", "--subjects", "children"], 2, "subjects"),
+        (["build", "--src", "no-such-manifest=.", "--out", "o"], 2, "no manifest"),
+        (["verify", "nowhere"], 1, "no such folder"),
+        (["stats", "nowhere"], 1, "no such folder"),
+        (["show", "abc", "--shards", "nowhere"], 1, "no such folder"),
+        (["frobnicate"], 2, "No such command"),
+    ],
+)
+def test_wrong_use_is_one_clear_message(tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
+    (tmp_path / "raw").mkdir()
+    done = cli(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_an_empty_folder_is_no_success(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    done = cli("build", "--src", "raw", "--out", "shards", cwd=tmp_path)
+    assert done.returncode == 1 and "no inputs" in done.stderr
+
+
+def test_the_summary_is_json_when_asked(home: Path, examples: Path) -> None:
+    done = cli("build", "--src", str(examples), "--out", "shards", "--subjects", "adults", "--json", cwd=home)
+    summary = json.loads(done.stdout)
+    assert summary["counts"] == {"kept": 5, "dropped": 2} and summary["analysed"] == 0
+    assert summary["reasons"] == {"border": 1, "no_face": 1}
+
+
+def test_verify_and_stats_default_to_shards(home: Path) -> None:
+    verdict = json.loads(cli("verify", "--json", cwd=home).stdout)
+    assert verdict["holds"] and verdict["samples"] == 5
+    assert json.loads(cli("stats", "--json", cwd=home).stdout)["kept"] == 5
+    assert "5" in cli("stats", cwd=home).stdout
+
+
+def test_two_datasets_at_once_are_wrong_usage(home: Path) -> None:
+    assert cli("verify", "shards", "--shards", "others", cwd=home).returncode == 2
+
+
+def test_show_finds_a_sample_by_the_beginning_of_its_key(home: Path) -> None:
+    import pyarrow.parquet as pq
+
+    key = pq.read_table(next((home / "shards" / "ledger").glob("*.parquet"))).column("key")[0].as_py()
+    done = cli("show", key[:8], "--shards", "shards", cwd=home)
+    assert done.returncode == 0 and key[:24] in done.stdout
+    assert json.loads(cli("show", key, "--shards", "shards", "--json", cwd=home).stdout)["uid"] == key
+    assert cli("show", "zzz", "--shards", "shards", cwd=home).returncode == 1
+
+
+def test_report_writes_the_private_page_beside_the_work(home: Path) -> None:
+    done = cli("report", "shards", cwd=home)
+    page = home / done.stdout.strip()
+    assert done.returncode == 0 and page.parent.name == "shards.work"
+    text = page.read_text()
+    assert len(text) < 20_000_000 and "no_face" in text
+    public = (home / "shards" / "report.html").read_text()
+    assert len(public) < len(text), "thumbnails of what was dropped stay private"
+    assert cli("verify", "shards", cwd=home).returncode == 0
+
+
+def test_doctor_says_what_works(home: Path) -> None:
+    done = cli("doctor", "--json", cwd=home)
+    states = {check["name"]: check["state"] for check in json.loads(done.stdout)}
+    assert done.returncode == 0
+    assert states["embedded weights"] == states["faces: embedded"] == states["insightface"] == "ok"
+    assert cli("doctor", "--faces", "no-such-pack", cwd=home).returncode == 1
