@@ -86,14 +86,21 @@ _steps = (np.arange(GRID) + 0.5) / GRID
 _u, _v = (axis.ravel() for axis in np.meshgrid(_steps, _steps))
 QUAD_WEIGHTS = np.stack([(1 - _u) * (1 - _v), _u * (1 - _v), _u * _v, (1 - _u) * _v], 1)
 QUADS = np.array([quad for quads, _ in REGIONS.values() for quad in quads])
-QUAD_ROWS = {
-    name: [i for i, owner in enumerate(n for n, (q, _) in REGIONS.items() for _ in q) if owner == name]
-    for name in REGIONS
-}
+_owners = [name for name, (quads, _) in REGIONS.items() for _ in quads]
+QUAD_ROWS = {name: [i for i, owner in enumerate(_owners) if owner == name] for name in REGIONS}
+POOL = np.array([[_owners.count(name) ** -1.0 * (owner == name) for owner in _owners] for name in REGIONS])
+KEPT = [
+    (f"{name}.{measure}", row, MEASURES.index(measure))
+    for row, (name, (_, measures)) in enumerate(REGIONS.items())
+    for measure in measures.split()
+]
+SKIN_ROWS = [row for name in SKIN for row in QUAD_ROWS[name]]
 PLACE_INDEX = {name: i for i, name in enumerate(PLACES)}
+PLACE_GRID = np.stack([np.stack([x1 + (x2 - x1) * _u, y1 + (y2 - y1) * _v], 1) for x1, x2, y1, y2 in PLACES.values()])
 RING = [PLACE_INDEX[name] for name in HAIR_RING]
 BEHIND = [i for name, i in PLACE_INDEX.items() if name.startswith("behind")]
-PLACE_GRID = np.stack([np.stack([x1 + (x2 - x1) * _u, y1 + (y2 - y1) * _v], 1) for x1, x2, y1, y2 in PLACES.values()])
+SIDE_ROWS = {name: [PLACE_INDEX[f"{name}_left"], PLACE_INDEX[f"{name}_right"]] for name in SIDES}
+LAB_SCALE, LAB_SHIFT = np.array([100 / 255, 1, 1]), np.array([0, 128, 128])  # OpenCV's 8-bit CIELAB
 
 
 def pixels_of(rgb: np.ndarray, mesh: np.ndarray) -> dict[str, float]:
@@ -103,20 +110,21 @@ def pixels_of(rgb: np.ndarray, mesh: np.ndarray) -> dict[str, float]:
     """
     face, warp = upright(rgb, mesh, FACE_SPAN, FACE_PATCH)
     values, skin = face_measures(face, mesh[:, :2] @ warp[:, :2].T + warp[:, 2])
-    around, warp = upright(rgb, mesh, AROUND_SPAN, AROUND_PATCH)
+    patch, warp = upright(rgb, mesh, AROUND_SPAN, AROUND_PATCH)
     points = mesh[:, :2] @ warp[:, :2].T + warp[:, 2]
-    seen = visible(warp, rgb.shape[0], rgb.shape[1])
     left, right, top, chin = points[SIDE_L, 0], points[SIDE_R, 0], points[TOP, 1], points[CHIN, 1]
     origin, size = np.array([(left + right) / 2, top]), np.array([right - left, chin - top])
-    values |= surroundings(around, seen, PLACE_GRID * size + origin, skin)
+    places = PLACE_GRID * size + origin
+    values |= surroundings(colours_at(patch, places), shown(places, warp, rgb.shape), skin)
     origin[0] = (origin[0] + points[CHIN, 0]) / 2  # the chest lies under the neck, not under a turned head
-    values |= chest(cv2.blur(around, (3, 3)), seen, origin, size, skin)
+    grid = np.stack(np.meshgrid(CHEST_X, CHEST_Y), -1) * size + origin
+    values |= chest(colours_at(cv2.blur(patch, (3, 3)), grid), shown(grid, warp, rgb.shape).all(1), skin)
     values["face_share"] = float(np.linalg.norm(mesh[CHIN, :2] - mesh[TOP, :2])) / rgb.shape[0]
     return {name: round(float(value), 3) for name, value in values.items()}
 
 
 def upright(rgb: np.ndarray, mesh: np.ndarray, span: float, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The square of `span` face heights around the face, its eyes level: CIELAB (side, side, 3), and the warp (2, 3)."""
+    """The square of `span` face heights around the face, its eyes level: 8-bit CIELAB (side, side, 3), and the warp."""
     eyes = mesh[EYE_R] - mesh[EYE_L]
     angle = np.arctan2(eyes[1], eyes[0])
     scale = side / (span * max(float(np.linalg.norm(mesh[CHIN] - mesh[TOP])), 1e-6))
@@ -125,75 +133,86 @@ def upright(rgb: np.ndarray, mesh: np.ndarray, span: float, side: int) -> tuple[
     shift = side / 2 - turn @ ((xy.min(0) + xy.max(0)) / 2)
     source, shrink = rgb, 1
     if scale < 0.6:  # a plain warp would skip pixels
-        shrink = min(round(1 / scale), *rgb.shape[:2])
+        shrink = max(1, min(round(1 / scale), *rgb.shape[:2]))
         source = cv2.resize(rgb, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
     patch = cv2.warpAffine(
         source, np.c_[turn * shrink, shift], (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    colours = cv2.cvtColor(patch, cv2.COLOR_RGB2LAB).astype(np.float32)
-    colours[..., 0] *= 100 / 255
-    colours[..., 1:] -= 128
-    return colours, np.c_[turn, shift]
+    return cv2.cvtColor(patch, cv2.COLOR_RGB2LAB), np.c_[turn, shift]
 
 
-def visible(warp: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(side, side) bool: which pixels of the coarse patch lie inside the photo."""
-    back = np.linalg.inv(warp[:, :2])
-    grid = np.arange(AROUND_PATCH)
-    x = back[0, 0] * (grid - warp[0, 2])[None, :] + back[0, 1] * (grid - warp[1, 2])[:, None]
-    y = back[1, 0] * (grid - warp[0, 2])[None, :] + back[1, 1] * (grid - warp[1, 2])[:, None]
-    return np.asarray((x >= 0) & (x < width) & (y >= 0) & (y < height))
+def colours_at(patch: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """CIELAB at `positions` (…, 2) of an 8-bit patch; positions beyond it read its border."""
+    at = np.clip(np.rint(positions), 0, patch.shape[0] - 1).astype(np.intp)
+    return np.asarray(patch[at[..., 1], at[..., 0]] * LAB_SCALE - LAB_SHIFT)
+
+
+def shown(positions: np.ndarray, warp: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Which `positions` (…, 2) of the coarse patch lie on it and in the photo of this shape."""
+    source = (positions - warp[:, 2]) @ np.linalg.inv(warp[:, :2]).T
+    on_patch = ((positions >= 0) & (positions <= AROUND_PATCH - 1)).all(-1)
+    return np.asarray(on_patch & ((source >= 0) & (source < (shape[1], shape[0]))).all(-1))
 
 
 def face_measures(face: np.ndarray, points: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
     """What REGIONS asks for, the light on both sides, and the skin's L a b."""
     lightness = face[..., 0]
-    across = np.abs(cv2.Sobel(lightness, cv2.CV_32F, 1, 0, ksize=3)) / 8
-    along = np.abs(cv2.Sobel(lightness, cv2.CV_32F, 0, 1, ksize=3)) / 8
-    texture = np.abs(lightness - cv2.GaussianBlur(lightness, (0, 0), 2))
-    layers = cv2.merge([*cv2.split(face), across, along, texture])
-    at = np.clip(np.einsum("gk,qkd->qgd", QUAD_WEIGHTS, points[QUADS]).round().astype(int), 0, FACE_PATCH - 1)
-    samples = layers[at[..., 1], at[..., 0]]
-    skin = np.median(samples[sum((QUAD_ROWS[name] for name in SKIN), [])].reshape(-1, 6)[:, :3], axis=0)
-    means, ordered = samples.mean(1), np.sort(samples[..., 0], axis=1)
+    texture = cv2.absdiff(lightness, cv2.GaussianBlur(lightness, (0, 0), 2))
+    positions = np.einsum("gk,qkd->qgd", QUAD_WEIGHTS, points[QUADS])
+    at = np.clip(np.rint(positions), 0, FACE_PATCH - 1).astype(np.intp)
+    x, y = at[..., 0], at[..., 1]
+    colours = face[y, x] * LAB_SCALE - LAB_SHIFT
+    skin = np.median(colours[SKIN_ROWS].reshape(-1, 3), axis=0)
+    ordered = np.sort(colours[..., 0], axis=1)
     tenth = ordered.shape[1] // 10
-    measures = {name: means[:, i] - (skin[i] if i < 3 else 0) for i, name in enumerate(MEASURES[:6])}
-    measures["spread"] = samples[..., 0].std(1)
-    measures["low"], measures["high"] = ordered[:, tenth] - skin[0], ordered[:, -1 - tenth] - skin[0]
-    values = {
-        f"{region}.{name}": float(measures[name][QUAD_ROWS[region]].mean())
-        for region, (_, names) in REGIONS.items()
-        for name in names.split()
-    }
-    left, right = (np.mean([means[QUAD_ROWS[region][side], 0] for region in ("cheek", "jaw")]) for side in (0, 1))
-    values["face.side"] = float(right - left)  # > 0: the image's right side of the face is brighter
-    values["face.texture"] = float(texture.mean())
-    values["face.contrast"] = float(lightness.std())
+    per_quad = np.column_stack(
+        [
+            colours.mean(1) - skin,
+            edges(lightness, 1, 0)[y, x].mean(1),
+            edges(lightness, 0, 1)[y, x].mean(1),
+            texture[y, x].mean(1) * LAB_SCALE[0],
+            colours[..., 0].std(1),
+            ordered[:, tenth] - skin[0],
+            ordered[:, -1 - tenth] - skin[0],
+        ]
+    )
+    pooled = POOL @ per_quad
+    values = {name: float(pooled[row, column]) for name, row, column in KEPT}
+    (cheek_l, cheek_r), (jaw_l, jaw_r) = QUAD_ROWS["cheek"], QUAD_ROWS["jaw"]
+    by_quad = per_quad[:, 0]  # of the image's right side minus its left: > 0 where the right is brighter
+    values["face.side"] = float(by_quad[cheek_r] + by_quad[jaw_r] - by_quad[cheek_l] - by_quad[jaw_l]) / 2
+    values["face.texture"] = cv2.mean(texture)[0] * LAB_SCALE[0]
+    values["face.contrast"] = float(cv2.meanStdDev(lightness)[1][0, 0]) * LAB_SCALE[0]
     values["skin_ita"] = float(np.degrees(np.arctan2(skin[0] - 50, skin[2])))
     return values, skin
 
 
-def surroundings(around: np.ndarray, seen: np.ndarray, places: np.ndarray, skin: np.ndarray) -> dict[str, float]:
-    """Background, hair and clothing: `behind.*`, `hair.*`, `crown_*.*`, and what SIDES asks for."""
-    at = places.round().astype(int)
-    fits = ((at >= 0) & (at < AROUND_PATCH)).all(-1)
-    at = np.clip(at, 0, AROUND_PATCH - 1)
-    samples = around[at[..., 1], at[..., 0]]
-    inside = fits & seen[at[..., 1], at[..., 0]]
-    shown = {name for name, i in PLACE_INDEX.items() if inside[i].mean() >= VISIBLE}
-    values = sides(samples, inside, shown, {})
+def edges(lightness: np.ndarray, dx: int, dy: int) -> np.ndarray:
+    """Absolute slope of L per pixel."""
+    return np.asarray(np.abs(cv2.Sobel(lightness, cv2.CV_16S, dx, dy, ksize=3)) * (LAB_SCALE[0] / 8))
+
+
+def surroundings(samples: np.ndarray, inside: np.ndarray, skin: np.ndarray) -> dict[str, float]:
+    """Background, hair and clothing, from samples (places, GRID², 3) of which `inside` are in the photo.
+
+    `behind.*`, `hair.*` (of the samples around the head that are neither background nor skin), `crown_*.*`, and what
+    SIDES asks for.
+    """
+    visible = inside.mean(1) >= VISIBLE
+    values = sides(samples, inside, visible, {})
     background = samples[BEHIND][inside[BEHIND]]
     if len(background) < GRID:
         return values
-    middle = np.median(background, axis=0)
-    values |= {"behind.L": middle[0], "behind.a": middle[1], "behind.b": middle[2], "behind.mean": background[:, 0].mean()}
-    values |= {"behind.spread": background[:, 0].std(), "behind.colours": float(np.hypot(*background[:, 1:].std(0)))}
-    values |= {"behind.dark": (background[:, 0] < DARK).mean(), "behind.light": (background[:, 0] > LIGHT).mean()}
+    middle, spread = np.median(background, axis=0), background.std(0)
+    lightness = background[:, 0]
+    values |= {"behind.L": middle[0], "behind.a": middle[1], "behind.b": middle[2], "behind.mean": lightness.mean()}
+    values |= {"behind.spread": spread[0], "behind.colours": float(np.hypot(spread[1], spread[2]))}
+    values |= {"behind.dark": (lightness < DARK).mean(), "behind.light": (lightness > LIGHT).mean()}
 
     from_skin, from_background = distance(samples, skin), distance(samples, middle)
     is_hair = inside[RING] & (from_background[RING] > UNLIKE) & (from_skin[RING] > UNLIKE)
     hair = samples[RING][is_hair]
-    if not len(hair) or not shown.issuperset(CROWN):
+    if not len(hair) or not visible[[PLACE_INDEX[name] for name in CROWN]].all():
         return values
     colour = np.median(hair, axis=0)
     lightness, chroma = np.sort(hair[:, 0]), np.hypot(hair[:, 1], hair[:, 2])
@@ -211,52 +230,49 @@ def surroundings(around: np.ndarray, seen: np.ndarray, places: np.ndarray, skin:
         "behind": from_background < UNLIKE,
         "skin": from_skin < UNLIKE,
     }
-    return values | sides(samples, inside, shown, like)
+    return values | sides(samples, inside, visible, like)
 
 
 def sides(
-    samples: np.ndarray, inside: np.ndarray, shown: set[str], like: dict[str, np.ndarray]
+    samples: np.ndarray, inside: np.ndarray, visible: np.ndarray, like: dict[str, np.ndarray]
 ) -> dict[str, float]:
     """What SIDES asks for of both sides together, as far as `like` tells what the samples are like."""
+    colours = (samples * inside[..., None]).sum(1) / np.maximum(inside.sum(1), 1)[:, None]
+    shares = {what: is_like.mean(1) for what, is_like in like.items()}
     values: dict[str, float] = {}
     for name, wanted in SIDES.items():
-        rows = [PLACE_INDEX[f"{name}_{side}"] for side in ("left", "right") if f"{name}_{side}" in shown]
+        rows = [row for row in SIDE_ROWS[name] if visible[row]]
         if not rows:
             continue
-        colours = np.stack([samples[row][inside[row]].mean(0) for row in rows])
-        found = dict(zip(("L", "a", "b"), colours.mean(0), strict=True))
-        found |= {"darker": colours[:, 0].min(), "lighter": colours[:, 0].max(), "spread": samples[rows][..., 0].std()}
-        for what, is_like in like.items():
-            share = is_like[rows].mean(1)
-            found |= {what: share.mean(), f"{what}_less": share.min(), f"{what}_more": share.max()}
+        tones = [float(colours[row, 0]) for row in rows]
+        found = dict(zip(("L", "a", "b"), colours[rows].mean(0), strict=True))
+        found |= {"darker": min(tones), "lighter": max(tones), "spread": samples[rows][..., 0].std()}
+        for what, share in shares.items():
+            of_sides = [float(share[row]) for row in rows]
+            found |= {what: sum(of_sides) / len(rows), f"{what}_less": min(of_sides), f"{what}_more": max(of_sides)}
         values |= {f"{name}.{measure}": found[measure] for measure in wanted.split() if measure in found}
     return values
 
 
 def distance(samples: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """CIELAB distance of each sample from one colour."""
     return np.asarray(np.sqrt(np.square(samples - colour).sum(-1)))
 
 
-def chest(
-    blurred: np.ndarray, seen: np.ndarray, origin: np.ndarray, size: np.ndarray, skin: np.ndarray
-) -> dict[str, float]:
-    """Rows of samples down the neck and chest, `chest_ROW.*`: a collar is white beside, a tie unlike both its sides.
+def chest(rows: np.ndarray, seen: np.ndarray, skin: np.ndarray) -> dict[str, float]:
+    """Rows of blurred samples (rows, columns, 3) down the neck and chest, `chest_ROW.*`, as far as they are seen.
 
-    `light`, `range`: greatest lightness over the skin's, and the range of lightness; `white`: share of white samples;
-    `skin`: likeness to skin; `middle`: CIELAB distance of the middle from the mean of both sides; `sides`: between them.
+    A collar is white beside a tie, and a tie unlike both its sides. `light`, `range`: greatest lightness over the
+    skin's, and the range of lightness; `white`: share of white samples; `skin`: likeness to skin; `middle`: distance of
+    the middle from the mean of both sides; `sides`: between them.
     """
     values: dict[str, float] = {}
-    for row, y in enumerate(CHEST_Y, start=1):
-        at = np.stack([origin[0] + np.array(CHEST_X) * size[0], np.full(len(CHEST_X), origin[1] + y * size[1])], 1)
-        at = at.round().astype(int)
-        if at.min() < 0 or at.max() >= AROUND_PATCH or not seen[at[:, 1], at[:, 0]].all():
-            break
-        colours = blurred[at[:, 1], at[:, 0]]
+    for number, colours in enumerate(rows[seen] if seen.all() else rows[: int(np.argmin(seen))], start=1):
         lightness = colours[:, 0] - skin[0]
         white = (lightness > 5) & (np.hypot(colours[:, 1], colours[:, 2]) < 18)
-        near_skin = np.exp(-np.square(np.linalg.norm(colours[1:6] - skin, axis=1) / 15))
-        values |= {f"chest_{row}.light": lightness.max(), f"chest_{row}.range": np.ptp(lightness)}
-        values |= {f"chest_{row}.white": white.mean(), f"chest_{row}.skin": near_skin.mean()}
-        values[f"chest_{row}.middle"] = float(np.linalg.norm(colours[3] - (colours[1] + colours[5]) / 2))
-        values[f"chest_{row}.sides"] = float(np.linalg.norm(colours[1] - colours[5]))
+        values |= {f"chest_{number}.light": lightness.max(), f"chest_{number}.range": np.ptp(lightness)}
+        values |= {f"chest_{number}.white": white.mean()}
+        values[f"chest_{number}.skin"] = np.exp(-np.square(distance(colours[1:6], skin) / 15)).mean()
+        values[f"chest_{number}.middle"] = float(distance(colours[3], (colours[1] + colours[5]) / 2))
+        values[f"chest_{number}.sides"] = float(distance(colours[1], colours[5]))
     return values

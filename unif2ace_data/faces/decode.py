@@ -17,6 +17,8 @@ from PIL.Image import Transpose
 from unif2ace_data.schema import InputError
 
 MAX_PIXELS = 256_000_000  # our choice: 16k x 16k; a bomb is refused before any of it is unpacked
+# Pictures only: Pillow would hand an EPS or a PDF, whatever it is named, to an outside program.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
 JPEG_SCALES = (0.125, 0.25, 0.5, 1.0)
 UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -72,7 +74,7 @@ def open_header(data: bytes) -> tuple[Image.Image, Header]:
     if not data:
         raise InputError("empty", "zero bytes")
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise InputError("too_many_pixels", f"{width} x {height} pixels, more than {MAX_PIXELS // 10**6} million")
