@@ -81,6 +81,12 @@ def test_wrong_use_is_one_clear_message(tmp_path: Path, arguments: list[str], co
     assert "Traceback" not in done.stderr
 
 
+def test_an_output_that_cannot_be_written_is_one_clear_message(examples: Path, tmp_path: Path) -> None:
+    (tmp_path / "blocked").write_text("a file where a folder should be")
+    done = cli("build", "--src", str(examples), "--out", "blocked/shards", cwd=tmp_path)
+    assert done.returncode == 1 and "Finished work is kept" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_an_empty_folder_is_no_success(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     done = cli("build", "--src", "raw", "--out", "shards", cwd=tmp_path)
@@ -92,6 +98,14 @@ def test_the_summary_is_json_when_asked(home: Path, examples: Path) -> None:
     summary = json.loads(done.stdout)
     assert summary["counts"] == {"kept": 5, "dropped": 2} and summary["analysed"] == 0
     assert summary["reasons"] == {"border": 1, "no_face": 1}
+
+
+def test_clean_deletes_the_private_folder_and_says_what_is_gone(examples: Path, tmp_path: Path) -> None:
+    done = cli("build", "--src", str(examples), "--subjects", "adults", "--clean", "--json", cwd=tmp_path)
+    receipt = json.loads(done.stdout)["receipt"]
+    assert receipt["face_embeddings"] == 6 and receipt["files"] >= 3
+    assert [p.name for p in tmp_path.iterdir()] == ["shards"]
+    assert cli("verify", cwd=tmp_path).returncode == 0
 
 
 def test_verify_and_stats_default_to_shards(home: Path) -> None:

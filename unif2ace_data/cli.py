@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +54,7 @@ def build(
     splits_from: Annotated[
         Path | None, typer.Option("--splits-from", help="An earlier release: its test people stay in test.")
     ] = None,
+    clean: Annotated[bool, typer.Option("--clean", help="Delete OUT.work when done; print a receipt.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List and count the inputs; read and write nothing.")
     ] = False,
@@ -76,7 +79,16 @@ def build(
         emit(plan, as_json, lambda: print_mapping("inputs that a build would read", plan))
         return
     summary = stage.build(recipe, out, workers or usable_cores(), limit, splits_from, quiet=as_json)
-    emit(summary_json(summary), as_json, lambda: print_summary(summary))
+    answer = summary_json(summary)
+    if clean:
+        answer["receipt"] = stage.clean(out)
+
+    def show_summary() -> None:
+        print_summary(summary)
+        if clean:
+            print_mapping("receipt", answer["receipt"])
+
+    emit(answer, as_json, show_summary)
 
 
 @app.command()
@@ -255,6 +267,18 @@ def main() -> None:
     except UserError as error:
         print(f"unif2ace-data: {error.message}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except (OSError, sqlite3.OperationalError) as error:  # a full disk, a read-only folder, a file taken away
+        print(f"unif2ace-data: {error}. Finished work is kept; mend this and run the command again", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:  # a bug of ours: one line for the user, the traceback where it can be sent from
+        path = Path("unif2ace-error.log").resolve()
+        path.write_text(traceback.format_exc())
+        print(
+            f"unif2ace-data: internal error ({type(error).__name__}: {error}). Finished work is kept. "
+            f"Please report it with {path}",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
         print("unif2ace-data: interrupted; finished work is kept, run the same command to go on", file=sys.stderr)
         sys.exit(130)

@@ -136,9 +136,13 @@ def upright(rgb: np.ndarray, mesh: np.ndarray, span: float, side: int) -> tuple[
         shrink = max(1, min(round(1 / scale), *rgb.shape[:2]))
         source = cv2.resize(rgb, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
     patch = cv2.warpAffine(
-        source, np.c_[turn * shrink, shift], (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        source,
+        np.column_stack((turn * shrink, shift)),
+        (side, side),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
-    return cv2.cvtColor(patch, cv2.COLOR_RGB2LAB), np.c_[turn, shift]
+    return cv2.cvtColor(patch, cv2.COLOR_RGB2LAB), np.column_stack((turn, shift))
 
 
 def colours_at(patch: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -158,7 +162,7 @@ def face_measures(face: np.ndarray, points: np.ndarray) -> tuple[dict[str, float
     """What REGIONS asks for, the light on both sides, and the skin's L a b."""
     lightness = face[..., 0]
     texture = cv2.absdiff(lightness, cv2.GaussianBlur(lightness, (0, 0), 2))
-    positions = np.einsum("gk,qkd->qgd", QUAD_WEIGHTS, points[QUADS])
+    positions = QUAD_WEIGHTS @ points[QUADS]
     at = np.clip(np.rint(positions), 0, FACE_PATCH - 1).astype(np.intp)
     x, y = at[..., 0], at[..., 1]
     colours = face[y, x] * LAB_SCALE - LAB_SHIFT
@@ -199,10 +203,10 @@ def surroundings(samples: np.ndarray, inside: np.ndarray, skin: np.ndarray) -> d
     SIDES asks for.
     """
     visible = inside.mean(1) >= VISIBLE
-    values = sides(samples, inside, visible, {})
     background = samples[BEHIND][inside[BEHIND]]
     if len(background) < GRID:
-        return values
+        return sides(samples, inside, visible, {})
+    values: dict[str, float] = {}
     middle, spread = np.median(background, axis=0), background.std(0)
     lightness = background[:, 0]
     values |= {"behind.L": middle[0], "behind.a": middle[1], "behind.b": middle[2], "behind.mean": lightness.mean()}
@@ -213,13 +217,17 @@ def surroundings(samples: np.ndarray, inside: np.ndarray, skin: np.ndarray) -> d
     is_hair = inside[RING] & (from_background[RING] > UNLIKE) & (from_skin[RING] > UNLIKE)
     hair = samples[RING][is_hair]
     if not len(hair) or not visible[[PLACE_INDEX[name] for name in CROWN]].all():
-        return values
+        return values | sides(samples, inside, visible, {})
     colour = np.median(hair, axis=0)
     lightness, chroma = np.sort(hair[:, 0]), np.hypot(hair[:, 1], hair[:, 2])
     tenth = len(hair) // 10
     values |= {"hair.share": is_hair.mean(), "hair.L": colour[0], "hair.a": colour[1], "hair.b": colour[2]}
     values |= {"hair.low": lightness[tenth], "hair.high": lightness[-1 - tenth], "hair.spread": lightness.std()}
-    values |= {"hair.black": (lightness < 18).mean(), "hair.light": (lightness > 50).mean(), "hair.chroma": chroma.mean()}
+    values |= {
+        "hair.black": (lightness < 18).mean(),
+        "hair.light": (lightness > 50).mean(),
+        "hair.chroma": chroma.mean(),
+    }
     values |= {"hair.colourless": ((chroma < 7) & (hair[:, 0] > 25)).mean(), "hair.warm": (hair[:, 2] > 10).mean()}
     for name in CROWN:
         i = PLACE_INDEX[name]
@@ -246,7 +254,9 @@ def sides(
             continue
         tones = [float(colours[row, 0]) for row in rows]
         found = dict(zip(("L", "a", "b"), colours[rows].mean(0), strict=True))
-        found |= {"darker": min(tones), "lighter": max(tones), "spread": samples[rows][..., 0].std()}
+        found |= {"darker": min(tones), "lighter": max(tones)}
+        if "spread" in wanted:
+            found["spread"] = samples[rows][..., 0].std()
         for what, share in shares.items():
             of_sides = [float(share[row]) for row in rows]
             found |= {what: sum(of_sides) / len(rows), f"{what}_less": min(of_sides), f"{what}_more": max(of_sides)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,8 +22,8 @@ from unif2ace_data.captions.grounded import captioner
 from unif2ace_data.faces.align import encode_jpeg
 from unif2ace_data.faces.analyse import analysis_config, config_hash, first_look
 from unif2ace_data.faces.engine import find_pack, sha256_file
-from unif2ace_data.filters import photo_drop
-from unif2ace_data.recipe import Recipe, SourceSpec
+from unif2ace_data.filters import adult, photo_drop
+from unif2ace_data.recipe import Recipe, SourceSpec, validated
 from unif2ace_data.release.datasheet import write_datasheet
 from unif2ace_data.release.report import write_report
 from unif2ace_data.release.stats import compute_stats
@@ -389,6 +390,23 @@ def ledger_counts(decision: Decision) -> dict[str, Any]:
     }
 
 
+def clean(out: Path) -> dict[str, Any]:
+    """Delete `out.work` (measurements, embeddings, crops, the full ledger); returns the receipt of what is gone."""
+    work = work_folder(out)
+    store = WorkStore(work)
+    faces = store.db.execute("select sum(length(embeddings) / 4 / max(width, 1)) from analyses").fetchone()[0]
+    store.close()
+    files = [p for p in work.rglob("*") if p.is_file()]
+    receipt = {
+        "deleted": str(work),
+        "files": len(files),
+        "bytes": sum(p.stat().st_size for p in files),
+        "face_embeddings": int(faces or 0),
+    }
+    shutil.rmtree(work)
+    return receipt
+
+
 # ------------------------------------------------------------------ the private report
 
 THUMBNAIL = 160  # pixels
@@ -407,16 +425,25 @@ def private_report(out: Path, target: Path | None) -> Path:
     target = target or work / "report.html"
     store = WorkStore(work)
     try:
-        write_report(target, out, work, functools.partial(thumbnail, store))
+        write_report(target, out, work, functools.partial(thumbnail, store, recipe_at(out)))
     finally:
         store.close()
     return target
 
 
-def thumbnail(store: WorkStore, source_id: str) -> bytes | None:
-    """A small JPEG of an input, or None where it cannot be read."""
+def recipe_at(out: Path) -> Recipe:
+    """The recipe that built the dataset at `out`."""
+    resolved = yaml.safe_load((out / "recipe.yaml").read_text("utf-8"))
+    return validated({key: value for key, value in resolved.items() if key != "resolved"}, str(out / "recipe.yaml"))
+
+
+def thumbnail(store: WorkStore, recipe: Recipe, source_id: str) -> bytes | None:
+    """A small JPEG of an input, or None: it cannot be read, or shows a face that the adult gate would keep out."""
     try:
         ref = store.refs([source_id])[0]
+        record = store.latest_record(source_id)
+        if record and any(adult(face, record, ref.annotations, recipe) for face in record.faces):
+            return None
         data = read_input(ref)
         rgb = candidate_frames(data, 1)[0][1] if ref.kind == "video" else first_look(data).rgb
     except (InputError, KeyError):

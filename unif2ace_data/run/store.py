@@ -164,6 +164,15 @@ class WorkStore:
         vectors = np.frombuffer(row[1], np.float32).reshape(-1, row[2]) if row[2] else np.zeros((0, 0), np.float32)
         return photo_record(orjson.loads(row[0])), vectors
 
+    def latest_record(self, source_id: str) -> PhotoRecord | None:
+        """Any analysis of this input, under whatever config was used last."""
+        row = self.db.execute(
+            "select a.record from inputs i join analyses a on a.sha256 = i.sha256 where i.source_id=? "
+            "order by a.rowid desc limit 1",
+            (source_id,),
+        ).fetchone()
+        return photo_record(orjson.loads(row[0])) if row else None
+
     def put_crop(self, key: str, config: str, jpeg: bytes, side: int, padded: float) -> None:
         self.db.execute("insert or replace into crops values (?,?,?,?,?)", (key, config, jpeg, side, round(padded, 4)))
 
