@@ -151,7 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--count", type=int, default=405)
-    parser.add_argument("--large", type=int, default=60, help="how many of them at 12 megapixels")
+    parser.add_argument("--large", type=int, default=200, help="how many of them at 12 megapixels")
     args = parser.parse_args()
     files = sorted(p for p in args.photos.iterdir() if p.suffix.lower() in (".jpg", ".jpeg"))[: args.count]
     with tempfile.TemporaryDirectory() as name:

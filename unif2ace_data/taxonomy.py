@@ -18,20 +18,22 @@ from unif2ace_data.resources import resource
 from unif2ace_data.schema import Group, Model, UserError
 
 MIN_CASES, MIN_PRECISION, MIN_WILSON = 30, 0.9, 0.8  # what a value needs to be claimed
+MIN_OTHERS, MAX_MISTAKEN = 10, 0.5  # our addition: it must not be said of most of those that are labelled otherwise
 
 
 class ValueClaim(Model):
     """What was measured on labelled photographs at `threshold` (the least confidence at which the value is stated).
 
     `labels` photographs carry a label of the attribute; in `cases` of them the value was asserted, and `others` carry
-    another value, so that it could have been wrong. `coverage`: share of the photographs that carry the value in which
-    it was asserted. `wilson_low`: lower end of the precision's 95 % Wilson interval.
+    another value; of these it was asserted, wrongly, in `mistaken`. `coverage`: share of the photographs that carry the
+    value in which it was asserted. `wilson_low`: lower end of the precision's 95 % Wilson interval.
     """
 
     threshold: float = Field(ge=0, le=1)
     labels: int = Field(ge=0)
     cases: int = Field(ge=0)
     others: int = Field(ge=0)
+    mistaken: int = Field(ge=0)
     precision: float = Field(ge=0, le=1)
     coverage: float = Field(ge=0, le=1)
     wilson_low: float = Field(ge=0, le=1)
@@ -40,7 +42,8 @@ class ValueClaim(Model):
     def holds(self) -> bool:
         """Whether the value may be claimed."""
         enough = min(self.labels, self.cases) >= MIN_CASES
-        return enough and self.precision >= MIN_PRECISION and self.wilson_low >= MIN_WILSON
+        telling = self.others < MIN_OTHERS or self.mistaken <= MAX_MISTAKEN * self.others
+        return enough and telling and self.precision >= MIN_PRECISION and self.wilson_low >= MIN_WILSON
 
 
 class Label(Model):

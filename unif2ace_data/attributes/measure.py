@@ -125,8 +125,9 @@ def fitted(fit: Fit, weights: Weights, quantities: dict[str, float]) -> dict[str
 def quantities_of(face: FaceRecord) -> dict[str, float]:
     """Every stored measurement under one flat name, with the few that are made of several.
 
-    `yaw`, `pitch`, `roll`, `nose_shift` (to the image's right of the middle between eyes and mouth, in eye distances), `p_female`, `age.*`, `emotion.*`, `blendshape.*`, `mesh.*`, `pixels.*`; the mean of a left
-    and a right one goes by their common name. Empty where the face was only detected.
+    `yaw`, `pitch`, `roll`, `nose_shift` (to the image's right of the middle between eyes and mouth, in eye distances),
+    `p_female`, `age.*`, `emotion.*`, `blendshape.*`, `mesh.*`, `pixels.*`; the mean of a left and a right one goes by
+    their common name. Empty where the face was only detected.
     """
     if not face.measured:
         return {}

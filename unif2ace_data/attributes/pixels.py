@@ -118,7 +118,7 @@ def pixels_of(rgb: np.ndarray, mesh: np.ndarray) -> dict[str, float]:
     values |= surroundings(colours_at(patch, places), shown(places, warp, rgb.shape), skin)
     origin[0] = (origin[0] + points[CHIN, 0]) / 2  # the chest lies under the neck, not under a turned head
     grid = np.stack(np.meshgrid(CHEST_X, CHEST_Y), -1) * size + origin
-    values |= chest(colours_at(cv2.blur(patch, (3, 3)), grid), shown(grid, warp, rgb.shape).all(1), skin)
+    values |= chest(colours_at(cv2.blur(patch, (3, 3)), grid), shown(grid, warp, rgb.shape), skin)
     values["face_share"] = float(np.linalg.norm(mesh[CHIN, :2] - mesh[TOP, :2])) / rgb.shape[0]
     return {name: round(float(value), 3) for name, value in values.items()}
 
@@ -270,14 +270,16 @@ def distance(samples: np.ndarray, colour: np.ndarray) -> np.ndarray:
 
 
 def chest(rows: np.ndarray, seen: np.ndarray, skin: np.ndarray) -> dict[str, float]:
-    """Rows of blurred samples (rows, columns, 3) down the neck and chest, `chest_ROW.*`, as far as they are seen.
+    """Rows of blurred samples (rows, columns, 3) down the neck and chest, `chest_ROW.*`, while all of a row is `seen`.
 
     A collar is white beside a tie, and a tie unlike both its sides. `light`, `range`: greatest lightness over the
     skin's, and the range of lightness; `white`: share of white samples; `skin`: likeness to skin; `middle`: distance of
     the middle from the mean of both sides; `sides`: between them.
     """
     values: dict[str, float] = {}
-    for number, colours in enumerate(rows[seen] if seen.all() else rows[: int(np.argmin(seen))], start=1):
+    for number, colours in enumerate(rows, start=1):
+        if not seen[number - 1].all():
+            break
         lightness = colours[:, 0] - skin[0]
         white = (lightness > 5) & (np.hypot(colours[:, 1], colours[:, 2]) < 18)
         values |= {f"chest_{number}.light": lightness.max(), f"chest_{number}.range": np.ptp(lightness)}
