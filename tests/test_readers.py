@@ -45,7 +45,7 @@ def test_datasets_loads_every_split(shards: Path, tmp_path: Path, streaming: boo
     files = {split: str(shards / f"{split}-*.tar") for split in ("train", "validation", "test")}
     loaded = datasets.load_dataset("webdataset", data_files=files, streaming=streaming, cache_dir=str(tmp_path))
     counts = {split: sum(1 for _ in loaded[split]) for split in files}
-    expected = {split: 0 for split in files}
+    expected = dict.fromkeys(files, 0)
     for shard in read_index(shards)["shards"]:
         expected[shard["split"]] += shard["samples"]
     assert counts == expected

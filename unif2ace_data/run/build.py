@@ -19,10 +19,11 @@ import yaml
 
 from unif2ace_data import __version__
 from unif2ace_data.captions.grounded import captioner
+from unif2ace_data.captions.text import notes_hash, text_config
 from unif2ace_data.faces.align import encode_jpeg
 from unif2ace_data.faces.analyse import analysis_config, config_hash, first_look
 from unif2ace_data.faces.engine import find_pack, sha256_file
-from unif2ace_data.filters import adult, photo_drop
+from unif2ace_data.filters import adult
 from unif2ace_data.recipe import Recipe, SourceSpec, validated
 from unif2ace_data.release.datasheet import write_datasheet
 from unif2ace_data.release.report import write_report
@@ -36,7 +37,7 @@ from unif2ace_data.run.store import WorkStore
 from unif2ace_data.run.work import Result, analyse_chunk, crop_chunk, hash_chunk
 from unif2ace_data.schema import InputError, InputRef, PhotoRecord, UserError
 from unif2ace_data.shards import INDEX, dataset_shards, read_index, write_bytes, write_index
-from unif2ace_data.sources.listing import list_inputs, notes
+from unif2ace_data.sources.listing import list_inputs, notes, source_prefixes
 from unif2ace_data.sources.manifest import Manifest, load_manifest
 from unif2ace_data.sources.read import read_input
 from unif2ace_data.sources.video import candidate_frames
@@ -84,6 +85,7 @@ def build(
     pack = find_pack(recipe.faces.engine)
     config = analysis_config(recipe.faces, pack, recipe.filters.nsfw is not None)
     config_id, crops_id = config_hash(config), config_hash([config, recipe.faces.align.model_dump()])
+    texts_id = text_config(recipe, config_id)
     store = WorkStore(work_folder(out))
     log = Log(store.folder / "log.jsonl")
     try:
@@ -92,7 +94,7 @@ def build(
         if not inputs:
             raise UserError(f"no inputs: nothing was found in {', '.join(s.path for s in recipe.sources)}")
         recognise(store, config_id, workers, quiet)
-        analysed = analyse(store, recipe, config_id, crops_id, workers, log, quiet)
+        analysed = analyse(store, recipe, config_id, crops_id, texts_id, workers, log, quiet)
         decision = decide(store, config_id, recipe, pack)
         cropped = cut_missing(store, recipe, config_id, crops_id, decision, workers, log, quiet)
         packing.write_ledger(store.folder / "ledger.parquet", decision.rows, public=False)
@@ -100,10 +102,16 @@ def build(
         decision.notes += chain.from_iterable(notes(s, m) for s, m in zip(recipe.sources, manifests, strict=True))
         licences = {m.name: m.licence.text for m in manifests}
         digits = packing.prefix_digits(store, decision.kept, recipe, crops_id)
-        planned = packing.plan_shards(store, decision.kept, recipe, config_id, crops_id, digits)
+        planned = packing.plan_shards(store, decision.kept, config_id, [crops_id, texts_id], digits)
         progress = Progress("packing", len(decision.kept), quiet)
         samples = functools.partial(
-            packing.samples_of, store, recipe=recipe, config=config_id, crops=crops_id, licences=licences
+            packing.samples_of,
+            store,
+            recipe=recipe,
+            config=config_id,
+            crops=crops_id,
+            texts=texts_id,
+            licences=licences,
         )
         finished = packing.write_missing(
             store, planned, samples, out, recipe.shards.max_bytes, lambda n: progress.advance(n, [])
@@ -153,8 +161,10 @@ def check_places(recipe: Recipe, out: Path) -> None:
 def listed(
     recipe: Recipe, manifests: list[Manifest], limit: int | None, splits_from: Path | None
 ) -> Iterator[InputRef]:
+    prefixes = source_prefixes(recipe.sources, manifests)
     refs: Iterator[InputRef] = chain.from_iterable(
-        vouched(list_inputs(spec, manifest), manifest) for spec, manifest in zip(recipe.sources, manifests, strict=True)
+        vouched(list_inputs(spec, manifest, prefix), manifest)
+        for spec, manifest, prefix in zip(recipe.sources, manifests, prefixes, strict=True)
     )
     if limit is not None:
         refs = islice(refs, limit)
@@ -205,24 +215,29 @@ def recognise(store: WorkStore, config: str, workers: int, quiet: bool) -> None:
             for result in chunk:
                 if result.error:
                     store.put_failure(result.source_id, *result.error)
-                elif result.record is not None:
-                    store.put_hash(result.source_id, result.record.sha256)
+                else:
+                    store.put_hash(result.source_id, result.sha256)
         progress.advance(len(chunk), [r.error[0] for r in chunk if r.error])
     progress.close()
 
 
-def analyse(store: WorkStore, recipe: Recipe, config: str, crops: str, workers: int, log: Log, quiet: bool) -> int:
+def analyse(
+    store: WorkStore, recipe: Recipe, config: str, crops: str, texts: str, workers: int, log: Log, quiet: bool
+) -> int:
     """Measure what is not measured yet; commits every chunk as it arrives. Returns how many photos were measured."""
     pending = store.pending(config)
     log.write("analyse", pending=len(pending))
     progress = Progress("analysing", len(pending), quiet)
-    batches = (store.refs(pending[i : i + 256]) for i in range(0, len(pending), 256))
-    results = map_chunks(
-        functools.partial(analyse_chunk, recipe),
-        chain.from_iterable(batches),
-        min(workers, max(1, len(pending))),
-        gave_up,
-    )
+    notes_of: dict[str, str] = {}  # of the inputs in flight: a text depends on what the source says of the photo
+
+    def inputs() -> Iterator[InputRef]:
+        for start in range(0, len(pending), 256):
+            for ref in store.refs(pending[start : start + 256]):
+                notes_of[ref.source_id] = notes_hash(ref.annotations)
+                yield ref
+
+    crew = min(workers, max(1, len(pending)))
+    results = map_chunks(functools.partial(analyse_chunk, recipe), inputs(), crew, gave_up)
     done, engine_errors, first_error = 0, 0, ""
     try:
         for chunk in results:
@@ -235,11 +250,15 @@ def analyse(store: WorkStore, recipe: Recipe, config: str, crops: str, workers: 
                         reasons.append(result.error[0])
                         engine_errors += result.error[0] == "engine_error"
                         first_error = first_error or result.error[1]
-                    elif result.record is not None and result.embeddings is not None:
-                        store.put_analysis(result.source_id, config, result.record, result.embeddings)
+                    elif result.embeddings is not None:
+                        store.put_analysis(result.source_id, config, result.sha256, result.record, result.embeddings)
                         for crop in result.crops:
                             store.put_crop(crop.key, crops, crop.jpeg, crop.side, crop.padded)
-                        reasons += quick_reasons(result.record, recipe)
+                        for key, text in result.texts:
+                            store.put_text(key, texts, notes_of[result.source_id], text)
+                        reasons += [result.reason] if result.reason else []
+            for result in chunk:
+                notes_of.pop(result.source_id, None)
             log.write("analysed", sources=[r.source_id for r in chunk])
             progress.advance(len(chunk), reasons)
             if engine_errors == done and done >= HOPELESS_AFTER:
@@ -254,14 +273,6 @@ def analyse(store: WorkStore, recipe: Recipe, config: str, crops: str, workers: 
             "the next run tries again"
         )
     return done
-
-
-def quick_reasons(record: PhotoRecord, recipe: Recipe) -> list[str]:
-    """Why a photo will not be kept, for the progress line (duplicates are found later)."""
-    if record.error:
-        return [record.error[0]]
-    drop = photo_drop(record, recipe)
-    return [drop.reason] if drop else []
 
 
 def gave_up(ref: InputRef, why: str) -> Result:

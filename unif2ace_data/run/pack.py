@@ -20,13 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unif2ace_data import __version__
-from unif2ace_data.attributes.measure import attributes_of
-from unif2ace_data.captions.grounded import caption_of, captioner
+from unif2ace_data.captions.text import notes_hash, text_of
 from unif2ace_data.faces.align import quad_side
 from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.filters import face_px
 from unif2ace_data.recipe import Recipe
-from unif2ace_data.resources import resource
 from unif2ace_data.run.decide import Row
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.schema import (
@@ -39,6 +37,7 @@ from unif2ace_data.schema import (
     PhotoRecord,
     Sample,
     Source,
+    Split,
     UserError,
 )
 from unif2ace_data.shards import INDEX, ShardInfo, write_shard, writing
@@ -60,42 +59,25 @@ class Planned:
     fingerprint: str
 
 
-def plan_shards(
-    store: WorkStore, kept: list[Row], recipe: Recipe, config: str, crops: str, digits: int
-) -> list[Planned]:
-    """Group by split and the first `digits` hex digits of the key; number the groups of a split without gaps."""
+def plan_shards(store: WorkStore, kept: list[Row], config: str, parts: list[str], digits: int) -> list[Planned]:
+    """Group by split and the first `digits` hex digits of the key; number the groups of a split without gaps.
+
+    `parts`: hashes of what decides the crops and the texts; with the samples they are a shard's fingerprint.
+    """
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in kept:
         groups[row.split, row.key[:digits]].append(row)
-    decided = pack_config(recipe, crops)
+    decided = orjson.dumps([PACK_VERSION, __version__, SCHEMA_VERSION, *parts])
     planned = []
     for split in SPLITS:
         prefixes = sorted(prefix for s, prefix in groups if s == split)
         for number, prefix in enumerate(prefixes):
             rows = sorted(groups[split, prefix], key=lambda r: (r.key[:32], r.face))
-            digest = hashlib.sha256(decided.encode())
+            digest = hashlib.sha256(decided)
             for row in rows:
                 digest.update(fingerprint_of(store, row, config))
             planned.append(Planned(f"{split}-{number:06d}.tar", split, prefix, rows, digest.hexdigest()))
     return planned
-
-
-def pack_config(recipe: Recipe, crops: str) -> str:
-    """Everything but the samples themselves that decides a shard's bytes."""
-    return orjson.dumps(
-        {
-            "pack": PACK_VERSION,
-            "unif2ace": __version__,
-            "schema": SCHEMA_VERSION,
-            "captions": recipe.captions.model_dump(),
-            "align": recipe.faces.align.model_dump(),
-            "single": recipe.faces.per_photo,
-            "taxonomy": hashlib.sha256(resource("manifests", "attributes.yaml").read_bytes()).hexdigest(),
-            "captioner": captioner().model_dump(),
-            "crops": crops,
-        },
-        option=orjson.OPT_SORT_KEYS,
-    ).decode()
 
 
 def fingerprint_of(store: WorkStore, row: Row, config: str) -> bytes:
@@ -130,18 +112,14 @@ def prefix_digits(store: WorkStore, kept: list[Row], recipe: Recipe, crops: str)
 
 
 def sample_of(
-    row: Row, ref: InputRef, record: PhotoRecord, side: int, padded: float, recipe: Recipe, licence: str
+    row: Row, ref: InputRef, record: PhotoRecord, side: int, padded: float, text: bytes, recipe: Recipe, licence: str
 ) -> Sample:
-    """The whole sample of a kept row: attributes from the stored measurements, a grounded caption, claims."""
-    face = record.faces[row.face]
-    notes = ref.annotations
-    attributes = attributes_of(face, notes, complexion=recipe.captions.complexion)
-    caption, claims = caption_of(row.key, attributes, complexion=recipe.captions.complexion)
-    quad = np.array(face.quad, np.float64)
+    """The whole sample of a kept row; `text` as captions.text.text_of gives it, `licence` where the photo's own is silent."""
+    face, notes = record.faces[row.face], ref.annotations
     return Sample(
         uid=row.key,
         schema_version=SCHEMA_VERSION,
-        split=row.split,
+        split=split_name(row),
         source=Source(
             dataset=ref.dataset, id=ref.source_id, sha256=record.sha256,
             licence=notes.licence or licence, author=notes.author, url=notes.url,
@@ -150,13 +128,14 @@ def sample_of(
             width=side, height=side, align=recipe.faces.align.mode, quad=face.quad,
             source_width=record.width, source_height=record.height, padded=padded,
         ),
-        face=face_in_crop(face, quad, side),
-        attributes=attributes,
-        caption=caption,
-        captioner=captioner(),
-        claims=claims,
+        face=face_in_crop(face, np.array(face.quad, np.float64), side),
         qa=[],
+        **orjson.loads(text),
     )  # fmt: skip
+
+
+def split_name(row: Row) -> Split:
+    return next(split for split in SPLITS if split == row.split)
 
 
 def face_in_crop(face: FaceRecord, quad: np.ndarray, side: int) -> Face:
@@ -180,8 +159,9 @@ def face_in_crop(face: FaceRecord, quad: np.ndarray, side: int) -> Face:
 
 
 def samples_of(
-    store: WorkStore, rows: list[Row], recipe: Recipe, config: str, crops: str, licences: dict[str, str]
+    store: WorkStore, rows: list[Row], recipe: Recipe, config: str, crops: str, texts: str, licences: dict[str, str]
 ) -> Iterator[tuple[str, bytes, Sample]]:
+    """(key, JPEG, sample) of kept rows, in order. A text that no worker has made (a threshold was changed) is made here."""
     for row in rows:
         stored, crop, ref = (
             store.analysis(row.sha256, config),
@@ -190,8 +170,13 @@ def samples_of(
         )
         if stored is None or crop is None:
             raise UserError(f"{store.folder} lost the measurements of {row.source_id}: run the build again")
-        jpeg, side, padded = crop
-        yield row.key, jpeg, sample_of(row, ref, stored[0], side, padded, recipe, licences.get(ref.dataset, ""))
+        record, (jpeg, side, padded) = stored[0], crop
+        notes = notes_hash(ref.annotations)
+        text = store.text(row.key, texts, notes)
+        if text is None:
+            text = text_of(row.key, record.faces[row.face], ref.annotations, recipe)
+            store.put_text(row.key, texts, notes, text)
+        yield row.key, jpeg, sample_of(row, ref, record, side, padded, text, recipe, licences.get(ref.dataset, ""))
 
 
 # ------------------------------------------------------------------ writing and publishing

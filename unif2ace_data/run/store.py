@@ -30,6 +30,8 @@ create table if not exists analyses (    -- measurements, by bytes and by what d
 create table if not exists crops (       -- aligned JPEGs, by sample and by what decided them
   key text, config text, jpeg blob not null, side integer not null, padded real not null,
   primary key (key, config));
+create table if not exists texts (       -- attributes, caption and claims, by sample and by what decided them
+  key text, config text, notes text, json blob not null, primary key (key, config, notes));
 create table if not exists packed (      -- shards that were written, by what decides their bytes
   fingerprint text primary key, sha256 text not null, bytes integer not null, samples integer not null,
   ledger_sha256 text not null);
@@ -129,11 +131,12 @@ class WorkStore:
 
     # ---------------------------------------------------------------- analyses and crops
 
-    def put_analysis(self, source_id: str, config: str, record: PhotoRecord, embeddings: np.ndarray) -> None:
-        self.put_hash(source_id, record.sha256)
+    def put_analysis(self, source_id: str, config: str, sha256: str, record: bytes, embeddings: np.ndarray) -> None:
+        """`record`: a PhotoRecord as JSON (packed_record)."""
+        self.put_hash(source_id, sha256)
         self.db.execute(
             "insert or replace into analyses values (?,?,?,?,?)",
-            (record.sha256, config, orjson.dumps(asdict(record)), embeddings.tobytes(), embeddings.shape[1]),
+            (sha256, config, record, embeddings.tobytes(), embeddings.shape[1]),
         )
 
     def analysed(
@@ -183,6 +186,15 @@ class WorkStore:
     def has_crop(self, key: str, config: str) -> bool:
         return self.db.execute("select 1 from crops where key=? and config=?", (key, config)).fetchone() is not None
 
+    def put_text(self, key: str, config: str, notes: str, text: bytes) -> None:
+        self.db.execute("insert or replace into texts values (?,?,?,?)", (key, config, notes, text))
+
+    def text(self, key: str, config: str, notes: str) -> bytes | None:
+        row = self.db.execute(
+            "select json from texts where key=? and config=? and notes=?", (key, config, notes)
+        ).fetchone()
+        return bytes(row[0]) if row else None
+
     # ---------------------------------------------------------------- facts
 
     def fact(self, name: str, default: str = "") -> str:
@@ -206,16 +218,21 @@ def lock_folder(folder: Path) -> IO[str]:
 
 
 def packable(ref: InputRef) -> dict[str, object]:
-    """A ref as JSON: the path may hold surrogate escapes, so its bytes go as hex."""
-    return {**asdict(ref), "path": os.fsencode(ref.path).hex()}
+    """A ref as JSON: paths and member names may hold surrogate escapes, so their bytes go as hex."""
+    return {**asdict(ref), "path": os.fsencode(ref.path).hex(), "member": os.fsencode(ref.member).hex()}
 
 
 def unpacked(blob: bytes) -> InputRef:
     data = orjson.loads(blob)
-    data["path"] = os.fsdecode(bytes.fromhex(data["path"]))
+    for name in ("path", "member"):
+        data[name] = os.fsdecode(bytes.fromhex(data[name]))
     data["annotations"] = Annotations(**data["annotations"])
     data["problem"] = tuple(data["problem"]) if data["problem"] else None
     return InputRef(**data)
+
+
+def packed_record(record: PhotoRecord) -> bytes:
+    return orjson.dumps(record)
 
 
 def photo_record(data: dict[str, object]) -> PhotoRecord:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from unif2ace_data.captions.text import text_of
 from unif2ace_data.faces.align import crop_jpeg
 from unif2ace_data.faces.analyse import Analyser
 from unif2ace_data.faces.decode import Decoded
 from unif2ace_data.faces.runtime import single_threaded
 from unif2ace_data.filters import face_drop, photo_drop
 from unif2ace_data.recipe import Recipe
+from unif2ace_data.run.store import packed_record
 from unif2ace_data.schema import InputError, InputRef, PhotoRecord, UserError, sample_key
 from unif2ace_data.sources.read import read_input
 from unif2ace_data.sources.video import frame_at
@@ -32,12 +34,15 @@ class Crop:
 
 @dataclass(slots=True)
 class Result:
-    """Of one input: a record with embeddings and crops, or an error (code, message) that a later run may not meet."""
+    """Of one input: what was measured, ready to be stored; or an error (code, message) that a later run may not meet."""
 
     source_id: str
-    record: PhotoRecord | None = None
+    sha256: str = ""
+    record: bytes = b""  # a PhotoRecord as JSON
     embeddings: np.ndarray | None = None
     crops: list[Crop] = field(default_factory=list)
+    texts: list[tuple[str, bytes]] = field(default_factory=list)  # sample key, captions.text.text_of
+    reason: str = ""  # why it will not be kept, as far as one photo alone can tell; for the progress line
     error: tuple[str, str] | None = None
 
 
@@ -58,14 +63,14 @@ def hash_chunk(refs: list[InputRef]) -> list[Result]:
     for ref in refs:
         try:
             data = read_input(ref)
-            results.append(Result(ref.source_id, PhotoRecord(hashlib.sha256(data).hexdigest(), len(data))))
+            results.append(Result(ref.source_id, hashlib.sha256(data).hexdigest()))
         except InputError as error:
             results.append(Result(ref.source_id, error=(error.code, error.message)))
     return results
 
 
 def analyse_chunk(recipe: Recipe, refs: list[InputRef]) -> list[Result]:
-    """Measure each input; crops are cut at once, from the pixels at hand, for faces that pass the recipe's filters."""
+    """Measure each input; faces that pass the recipe's filters are cut and described at once, from what is at hand."""
     analyser = analyser_for(recipe)
     return [analyse_one(analyser, recipe, ref) for ref in refs]
 
@@ -75,10 +80,19 @@ def analyse_one(analyser: Analyser, recipe: Recipe, ref: InputRef) -> Result:
         data = read_input(ref)
         analysis = analyser.analyse(data, "video" if ref.kind == "video" else "image")
         record = analysis.record
-        result = Result(ref.source_id, record, analysis.embeddings)
-        if record.error is None and analysis.decoded is not None and photo_drop(record, recipe) is None:
-            passing = [i for i, f in enumerate(record.faces) if face_drop(f, record, ref.annotations, recipe) is None]
-            result.crops = [cut(data, record, i, recipe, analysis.decoded) for i in passing]
+        result = Result(ref.source_id, record.sha256, packed_record(record), analysis.embeddings)
+        drop = photo_drop(record, recipe) if record.error is None else None
+        if record.error is not None or drop is not None or analysis.decoded is None:
+            result.reason = record.error[0] if record.error else drop.reason if drop else ""
+            return result
+        for index, face in enumerate(record.faces):
+            drop = face_drop(face, record, ref.annotations, recipe)
+            if drop is None:
+                crop = cut(data, record, index, recipe, analysis.decoded)
+                result.crops.append(crop)
+                result.texts.append((crop.key, text_of(crop.key, face, ref.annotations, recipe)))
+            else:
+                result.reason = drop.reason
         return result
     except InputError as error:
         return Result(ref.source_id, error=(error.code, error.message))

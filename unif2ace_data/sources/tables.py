@@ -2,131 +2,181 @@
 
 from __future__ import annotations
 
-import functools
+import bisect
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unif2ace_data.schema import InputError, InputRef
-from unif2ace_data.sources.sidecars import AUTHOR, CAPTION, LICENCE, URL, from_mapping
+from unif2ace_data.sources.sidecars import NAMES, from_record
 
-IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "picture", "photo", "bytes", "content")
-NOTE_NAMES = {*AUTHOR, *LICENCE, *URL, *CAPTION}
+# Where several columns could hold pictures and none says so, these names decide.
+IMAGE_NAMES = ("image", "img", "photo", "picture", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "content")
+ROWS = 4096  # rows of annotation columns read at once
+BROKEN = (pa.ArrowException, OSError, ValueError, IndexError, KeyError)  # what pyarrow raises on damaged files
 
 
 def list_table(path: Path, source_id: str, dataset: str, stamp: str) -> Iterator[InputRef]:
-    """One ref a row; a table that cannot be read, or has no image column, gives one row that says so."""
+    """One ref a row; picture bytes are not read. A damaged table gives one ref for itself besides the rows it still has."""
 
-    def trouble(code: str, message: str) -> InputRef:
+    def itself(code: str, message: str) -> InputRef:
         return InputRef(source_id, dataset, "table", os.fspath(path), stamp, problem=(code, message))
 
+    def ref(row: int, record: dict[str, Any]) -> InputRef:
+        # Zero-padded, so that the order of names is the order of rows and a row group is read once.
+        return InputRef(
+            f"{source_id}#row{row:09d}", dataset, "table", os.fspath(path), stamp, column, row,
+            annotations=from_record(record),
+        )  # fmt: skip
+
+    column = ""
     try:
-        schema = table_schema(path)
+        schema, rows = shape(path)
         column = image_column(schema)
-        if column is None:
-            yield trouble("no_image_column", f"columns: {', '.join(schema.names)}; none holds bytes or {{bytes, path}}")
+        if not column:
+            names = ", ".join(f"{f.name} ({f.type})" for f in schema)
+            yield itself(
+                "no_image_column", f"none of its columns holds pictures as bytes or {{bytes, path}}: {names}"[:500]
+            )
             return
-        wanted = [name for name in schema.names if name.lower() in NOTE_NAMES]
-        row = 0
-        for batch in batches(path, wanted):
-            notes = batch.to_pylist() if wanted else [{}] * batch.num_rows
-            for record in notes:
-                yield InputRef(
-                    f"{source_id}#row{row}", dataset, "table", os.fspath(path), stamp, column, row,
-                    annotations=from_mapping(record),
-                )  # fmt: skip
-                row += 1
-    except (pa.ArrowException, OSError) as error:
-        yield trouble("broken_table", f"{path.name}: {error}")
-
-
-def image_column(schema: pa.Schema) -> str | None:
-    """The column that holds pictures: binary, or a struct with `bytes`; a known name first, then the first that fits."""
-
-    def fits(kind: pa.DataType) -> bool:
-        if pa.types.is_struct(kind):
-            return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
-        return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-    fitting = [f.name for f in schema if fits(f.type)]
-    return next((n for n in fitting if n.lower() in IMAGE_NAMES), fitting[0] if fitting else None)
-
-
-def read_row(path: str, column: str, row: int) -> bytes:
-    """The bytes of one picture. Raises InputError: broken_table, empty (null or no bytes)."""
+        if rows == 0:
+            yield itself("empty_table", "it has no rows")
+    except BROKEN as error:
+        yield itself("broken_table", f"it cannot be opened ({error})")
+        return
+    row = 0
     try:
-        first, values = group_with(path, column, row, Path(path).stat().st_mtime_ns)
-        value = values[row - first].as_py()
-    except (pa.ArrowException, OSError, IndexError) as error:
-        raise InputError("broken_table", f"row {row}: {error}") from None
+        for records in annotation_batches(path, [n for n in schema.names if n.lower() in NAMES and n != column]):
+            for record in records:
+                yield ref(row, record)
+                row += 1
+    except BROKEN as error:
+        yield itself("broken_table", f"its annotation columns cannot be read from row {row} on ({error})")
+    for left in range(row, rows):
+        yield ref(left, {})
+
+
+def shape(path: Path) -> tuple[pa.Schema, int]:
+    """Schema and number of rows, from the file's own index."""
+    if is_parquet(path):
+        with parquet(path) as table:
+            return table.schema_arrow, table.metadata.num_rows
+    batches = arrow_batches(path)
+    return batches[0].schema if batches else pa.schema([]), sum(batch.num_rows for batch in batches)
+
+
+def image_column(schema: pa.Schema) -> str:
+    """The column that holds pictures: the one that HF `datasets` marks, or the one whose type fits (then by name).
+
+    Fitting types: binary, and a struct with `bytes`. Empty where none fits, or several do and none has a usual name.
+    """
+    with contextlib.suppress(KeyError, TypeError, AttributeError, orjson.JSONDecodeError):
+        features = orjson.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        marked = [
+            n for n, f in features.items() if isinstance(f, dict) and f.get("_type") == "Image" and n in schema.names
+        ]
+        if marked:
+            return str(marked[0])
+    structs = [f.name for f in schema if pa.types.is_struct(f.type) and f.type.get_field_index("bytes") >= 0]
+    binary = [f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)]
+    for fitting in (structs, binary):
+        usual = [name for known in IMAGE_NAMES for name in fitting if name.lower() == known]
+        if usual or len(fitting) == 1:
+            return str(usual[0] if usual else fitting[0])
+    return ""
+
+
+def annotation_batches(path: Path, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
+    if not columns:
+        return
+    if is_parquet(path):
+        with parquet(path) as table:
+            for batch in table.iter_batches(ROWS, columns=columns):
+                yield batch.to_pylist()
+    else:
+        for batch in arrow_batches(path):
+            for start in range(0, batch.num_rows, ROWS):
+                yield batch.select(columns).slice(start, ROWS).to_pylist()
+
+
+def is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1" or path.suffix.lower() == ".parquet"
+
+
+def parquet(path: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(pa.OSFile(os.fsencode(path)))  # as bytes: names need not be UTF-8
+
+
+def arrow_batches(path: Path) -> list[pa.RecordBatch]:
+    """Batches in the mapped file (nothing is read until it is touched): HF's `save_to_disk` streams, or Arrow files."""
+    mapped = pa.memory_map(os.fsencode(path))
+    try:
+        file = pa.ipc.open_file(mapped)
+        return [file.get_batch(i) for i in range(file.num_record_batches)]
+    except pa.ArrowInvalid:
+        mapped.seek(0)
+        return list(pa.ipc.open_stream(mapped))
+
+
+# ------------------------------------------------------------------ reading rows
+
+
+@dataclass(slots=True)
+class OpenTable:
+    """The table that this process read last, with its last row group: neighbouring rows come in runs."""
+
+    key: tuple[str, str, str]  # path, stamp, column
+    starts: list[int]  # first row of each group
+    fetch: Callable[[int], Any]
+    group: int = -1
+    values: Any = None
+
+
+_last: list[OpenTable] = []
+
+
+def read_row(path: str, stamp: str, column: str, row: int) -> bytes:
+    """The bytes in one row. Raises InputError: broken_table, no_bytes."""
+    try:
+        if not _last or _last[0].key != (path, stamp, column):
+            _last[:] = [open_table(Path(path), stamp, column)]
+        table = _last[0]
+        group = bisect.bisect_right(table.starts, row) - 1
+        if group != table.group:
+            table.values = None  # two groups at once would double the memory
+            table.group, table.values = group, table.fetch(group)
+        value = table.values[row - table.starts[group]].as_py()
+    except BROKEN as error:
+        _last.clear()
+        raise InputError("broken_table", f"row {row} cannot be read ({error})") from None
     if isinstance(value, dict):
+        if not value.get("bytes") and value.get("path"):
+            message = f"row {row} only names a file ({value['path']}): give the folder of the files, or embed them"
+            raise InputError("no_bytes", message)
         value = value.get("bytes")
-    if not value:
-        raise InputError("empty", f"row {row} of {column} holds no bytes (a path alone is not followed)")
+    if value is None:
+        raise InputError("no_bytes", f"row {row} of {column} holds no bytes")
     return bytes(value)
 
 
-@functools.lru_cache(maxsize=1)
-def group_with(path: str, column: str, row: int, mtime: int) -> tuple[int, Any]:
-    return cached_group(path, column, group_start(path, row), mtime)
-
-
-@functools.lru_cache(maxsize=2)
-def cached_group(path: str, column: str, start: int, mtime: int) -> tuple[int, Any]:
-    """(first row, values) of one row group; rows are read in order, so one group at hand serves a whole run of them."""
-    if path.endswith(".arrow"):
-        return 0, open_arrow(Path(path)).read_all().column(column)
-    with pq.ParquetFile(path) as table:
-        first = 0
-        for group in range(table.num_row_groups):
-            if first == start:
-                return first, table.read_row_group(group, columns=[column]).column(column)
-            first += table.metadata.row_group(group).num_rows
-    raise IndexError(f"no row group begins at {start}")
-
-
-@functools.lru_cache(maxsize=8)
-def starts(path: str, mtime: int) -> tuple[int, ...]:
-    with pq.ParquetFile(path) as table:
+def open_table(path: Path, stamp: str, column: str) -> OpenTable:
+    key = (os.fspath(path), stamp, column)
+    if is_parquet(path):
+        table = parquet(path)
         sizes = [table.metadata.row_group(g).num_rows for g in range(table.num_row_groups)]
-    found = [0]
-    for size in sizes:
-        found.append(found[-1] + size)
-    return tuple(found)
+        return OpenTable(key, starts(sizes), lambda g: table.read_row_group(g, columns=[column]).column(column))
+    batches = arrow_batches(path)
+    return OpenTable(key, starts([b.num_rows for b in batches]), lambda g: batches[g].column(column))
 
 
-def group_start(path: str, row: int) -> int:
-    if path.endswith(".arrow"):
-        return 0
-    return max(s for s in starts(path, Path(path).stat().st_mtime_ns)[:-1] if s <= row)
-
-
-def table_schema(path: Path) -> pa.Schema:
-    return open_arrow(path).schema if path.suffix == ".arrow" else pq.read_schema(path)
-
-
-def batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Batches of the named columns only; pictures are not read."""
-    if path.suffix == ".arrow":
-        yield from (batch.select(columns) for batch in open_arrow(path))
-    else:
-        with pq.ParquetFile(path) as table:
-            if columns:
-                yield from table.iter_batches(10_000, columns=columns)
-            else:
-                for group in range(table.num_row_groups):
-                    rows = table.metadata.row_group(group).num_rows
-                    yield pa.RecordBatch.from_arrays([pa.nulls(rows)], names=["nothing"])
-
-
-def open_arrow(path: Path) -> Any:
-    """HF `save_to_disk` writes the stream format; other tools the file format."""
-    source = pa.memory_map(os.fspath(path))
-    try:
-        return pa.ipc.open_stream(source)
-    except pa.ArrowInvalid:
-        return pa.ipc.open_file(pa.memory_map(os.fspath(path)))
+def starts(sizes: list[int]) -> list[int]:
+    return [0, *accumulate(sizes)][:-1]

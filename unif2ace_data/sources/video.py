@@ -1,62 +1,112 @@
-"""Frames of a video clip (PyAV): a few candidates, evenly spread, and any one of them again later."""
+"""Frames of a clip (PyAV): a few candidates, evenly spread, and any one of them again later."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import av
 import numpy as np
 
 from unif2ace_data.schema import InputError
 
-COUNT = 8  # candidates a clip; our choice: clips of talking faces are seconds long
+LOOKED_AT = 3000  # frames; our choice: a sample is one frame, and of a long video two minutes offer enough of them
+MAX_PIXELS = 8192 * 8192
+# Containers that hold their own frames. Playlists are left out: they make the reader open other files and addresses.
+FORMATS = "mov,mp4,matroska,webm,avi,mpeg,mpegvideo,mpegts,flv,asf,ogg"
 
 
-def candidate_frames(data: bytes, count: int = COUNT) -> list[tuple[int, np.ndarray]]:
-    """(frame index, upright RGB (H, W, 3) uint8) of at most `count` frames, evenly spread over the clip.
+def candidate_frames(data: bytes, count: int = 8) -> list[tuple[int, np.ndarray]]:
+    """At most `count` (frame index, upright RGB (H, W, 3) uint8), evenly spread over the clip.
 
-    Raises InputError: broken_video, no_frames. The clip is decoded twice (its container's length cannot be trusted):
-    once to count, once to pick; memory holds `count` frames.
+    The index counts decoded frames in display order, so that `frame_at` finds the same pixels again. The clip is decoded
+    once, up to the last candidate; memory holds `count` frames. Raises InputError: no_frames, broken_video,
+    too_many_pixels.
     """
-    total = sum(1 for _ in decoded(data))
-    if total == 0:
-        raise InputError("no_frames", "the video holds no frame that can be decoded")
-    count = min(count, total)
+    total = min(packets(data), LOOKED_AT)
+    count = max(1, min(count, total))
     wanted = {(2 * i + 1) * total // (2 * count) for i in range(count)}
-    return [(index, upright(frame)) for index, frame in enumerate(decoded(data)) if index in wanted]
+    found: list[tuple[int, np.ndarray]] = []
+    latest: Frame | None = None
+    for frame in frames(data):
+        if frame.index in wanted:
+            found.append((frame.index, upright(frame)))
+        latest = frame
+        if frame.index >= max(wanted):
+            break
+    if not found and latest is not None:  # fewer frames can be decoded than the container promises
+        found.append((latest.index, upright(latest)))
+    if not found:
+        raise InputError("no_frames", "the video holds no frame that can be decoded")
+    return found
 
 
 def frame_at(data: bytes, index: int) -> np.ndarray:
-    """The frame with this index, upright RGB. Raises InputError."""
-    for number, frame in enumerate(decoded(data)):
-        if number == index:
+    """The frame with this index, upright RGB (H, W, 3) uint8. Raises InputError: no_frames, broken_video, too_many_pixels."""
+    for frame in frames(data):
+        if frame.index == index:
             return upright(frame)
     raise InputError("no_frames", f"the video has no frame {index}")
 
 
-def decoded(data: bytes) -> Iterator[av.VideoFrame]:
-    """Frames in order of display. A clip that breaks off gives the frames before the break."""
-    try:
-        with av.open(io.BytesIO(data)) as container:
-            if not container.streams.video:
-                raise InputError("no_frames", "no video stream inside")
-            stream = container.streams.video[0]
-            stream.thread_type = "NONE"  # photos run side by side in processes, and frames must not depend on timing
-            count = 0
+@dataclass(slots=True)
+class Frame:
+    """`aspect`: width of a pixel over its height."""
+
+    index: int
+    pixels: av.VideoFrame
+    aspect: float
+
+
+def packets(data: bytes) -> int:
+    """How many frames the container promises: packets are counted, nothing is decoded."""
+    with opened(data) as container:
+        try:
+            return sum(1 for packet in container.demux(video_stream(container)) if packet.size)
+        except av.FFmpegError:
+            return LOOKED_AT
+
+
+def frames(data: bytes) -> Iterator[Frame]:
+    """In display order. Packets that cannot be decoded are passed over; a clip may break off."""
+    with opened(data) as container:
+        stream = video_stream(container)
+        stream.thread_type = "NONE"  # one process works on one input, and frames must not depend on timing
+        aspect = float(stream.sample_aspect_ratio or 1) or 1.0
+        index, demuxed, more = 0, container.demux(stream), True
+        while more:
             try:
-                for frame in container.decode(stream):
-                    count += 1
-                    yield frame
+                packet = next(demuxed)
+                more = packet.size > 0  # the last one is empty: it makes the decoder give what it holds back
+                decoded = packet.decode()
+            except StopIteration:
+                return
             except av.FFmpegError:
-                if count == 0:
-                    raise
-    except av.FFmpegError as error:
-        raise InputError("broken_video", str(error)) from None
+                decoded = []
+            for pixels in decoded:
+                yield Frame(index, pixels, aspect)
+                index += 1
 
 
-def upright(frame: av.VideoFrame) -> np.ndarray:
-    """RGB pixels, turned as the container's display matrix says."""
-    pixels = frame.to_ndarray(format="rgb24")
-    turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(pixels, turns))
+def opened(data: bytes) -> av.container.InputContainer:
+    try:
+        return av.open(io.BytesIO(data), options={"format_whitelist": FORMATS, "protocol_whitelist": "none"})
+    except (av.FFmpegError, ValueError) as error:
+        raise InputError("broken_video", f"no video container that can be opened ({error})") from None
+
+
+def video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    stream = container.streams.best("video")
+    if stream is None:
+        raise InputError("no_frames", "there is no video stream in it")
+    if stream.width * stream.height > MAX_PIXELS:
+        raise InputError("too_many_pixels", f"{stream.width} x {stream.height} pixels a frame")
+    return stream
+
+
+def upright(frame: Frame) -> np.ndarray:
+    """RGB pixels, square ones, turned as the container's display matrix says."""
+    width = max(1, round(frame.pixels.width * frame.aspect))
+    rgb = frame.pixels.to_ndarray(format="rgb24", width=width, height=frame.pixels.height)
+    return np.ascontiguousarray(np.rot90(rgb, round(frame.pixels.rotation / 90) % 4))
