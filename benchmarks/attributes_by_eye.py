@@ -180,9 +180,9 @@ def wilson_low(right: int, cases: int) -> float:
     return float((middle - z * np.sqrt(p * (1 - p) / cases + z * z / (4 * cases**2))) / (1 + z * z / cases))
 
 
-def choose_threshold(cases: list[tuple[float, bool]]) -> float | None:
-    """The least threshold at which these (confidence, right) are precise enough; None where there is none."""
-    for threshold in THRESHOLDS:
+def choose_threshold(cases: list[tuple[float, bool]], least: float) -> float | None:
+    """The least threshold from `least` on at which these (confidence, right) are precise enough; None where there is none."""
+    for threshold in (t for t in THRESHOLDS if t >= least):
         kept = [right for confidence, right in cases if confidence >= threshold]
         if len(kept) >= 10 and np.mean(kept) >= AIM:
             return float(round(threshold, 3))
@@ -196,7 +196,7 @@ def claims_of(findings: Findings) -> dict[str, ValueClaim]:
         if not asserted:
             continue
         halves = [[(c, right) for f, c, right in asserted if share(f + "half", 2) == half] for half in (0, 1)]
-        chosen = [choose_threshold(half) for half in halves]
+        chosen = [choose_threshold(half, findings.entry.least) for half in halves]
         shipped = (
             max((t for t in chosen if t is not None), default=float(THRESHOLDS[-1])) if None not in chosen else 0.95
         )

@@ -95,6 +95,9 @@ class Entry(Model):
     bands: Bands | None = None
     fit: Fit | None = None
     on_request: bool = False
+    least: float = (
+        0.0  # confidence from which a value is claimed at all, where a wrong claim weighs more than a missing one
+    )
     weights: Weights | None = None
     claims: dict[str, ValueClaim] = {}
 
