@@ -97,12 +97,14 @@ def build(
         analysed = analyse(store, recipe, config_id, crops_id, texts_id, workers, log, quiet)
         decision = decide(store, config_id, recipe, pack)
         cropped = cut_missing(store, recipe, config_id, crops_id, decision, workers, log, quiet)
-        packing.write_ledger(store.folder / "ledger.parquet", decision.rows, public=False)
-        alarm(recipe, decision, store.folder)
+        ledger = store.folder / "ledger.new.parquet"  # takes its name when the dataset that it tells of is published
+        packing.write_ledger(ledger, decision.rows, public=False)
+        alarm(recipe, decision, ledger)
         decision.notes += chain.from_iterable(notes(s, m) for s, m in zip(recipe.sources, manifests, strict=True))
         licences = {m.name: m.licence.text for m in manifests}
         digits = packing.prefix_digits(store, decision.kept, recipe, crops_id)
-        planned = packing.plan_shards(store, decision.kept, config_id, [crops_id, texts_id], digits)
+        parts = [crops_id, texts_id, config_hash(licences)]
+        planned = packing.plan_shards(store, decision.kept, config_id, parts, digits)
         progress = Progress("packing", len(decision.kept), quiet)
         samples = functools.partial(
             packing.samples_of,
@@ -118,6 +120,7 @@ def build(
         )
         progress.close()
         packing.publish(store, planned, out)
+        ledger.replace(store.folder / "ledger.parquet")
         shards = [
             {
                 "name": p.name, "split": p.split, "prefix": p.prefix, "samples": finished[p.fingerprint].shard.samples,
@@ -311,12 +314,12 @@ def job_of(store: WorkStore, config: str, rows: list[Row]) -> tuple[InputRef, Ph
     return store.refs([rows[0].source_id])[0], stored[0], [row.face for row in rows]
 
 
-def alarm(recipe: Recipe, decision: Decision, work: Path) -> None:
+def alarm(recipe: Recipe, decision: Decision, ledger: Path) -> None:
     """Stop before anything is published where a run keeps nothing or fails on far more inputs than it should."""
     inputs = {row.source_id for row in decision.rows}
     failed = {row.source_id for row in decision.rows if row.status == "failed"}
     top = ", ".join(f"{reason} {count}" for reason, count in decision.reasons().most_common(4))
-    where = f"Every input's reason is in {work / 'ledger.parquet'}"
+    where = f"Every input's reason is in {ledger}"
     if not decision.kept:
         advice = next((n for n in decision.notes if "--subjects adults" in n), "")
         raise UserError(
@@ -365,19 +368,34 @@ def describe(
     resolved: dict[str, Any],
     manifests: list[Manifest],
 ) -> str:
-    """Recipe, stats, report, datasheet, then the index with every hash; returns the dataset's root hash."""
-    counts = ledger_counts(decision)
-    write_bytes(out / "recipe.yaml", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode())
-    stats = compute_stats(out, store.folder / "ledger.parquet", decision.notes)
-    write_bytes(
-        out / "stats.json", orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n"
-    )
-    write_datasheet(out / "DATASHEET.md", stats, resolved, [m.model_dump() for m in manifests])
-    write_report(out / "report.html", out, None, None)
+    """Recipe, stats, report, datasheet, then the index with every hash; returns the dataset's root hash.
+
+    Where nothing changed, nothing is written; where something did, the index goes first and comes back last.
+    """
     names = ["recipe.yaml", "stats.json", "DATASHEET.md", "report.html"]
     names += [str(packing.ledger_part(Path(), s["name"])) for s in shards]
-    files = {n: {"bytes": (out / n).stat().st_size, "sha256": sha256_file(out / n)} for n in sorted(names)}
-    return write_index(out, shards, files, counts)
+    stats = compute_stats(out, store.folder / "ledger.parquet", decision.notes)
+    fresh = {
+        "recipe.yaml": yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode(),
+        "stats.json": orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n",
+    }
+    if (out / INDEX).is_file():
+        index = read_index(out)
+        same = all((out / n).is_file() and (out / n).read_bytes() == data for n, data in fresh.items())
+        if same and sorted(index["files"]) == sorted(names) and files_of(out, names) == index["files"]:
+            return str(index["root_sha256"])
+        (out / INDEX).unlink()
+    for name, data in fresh.items():
+        write_bytes(out / name, data)
+    write_datasheet(out / "DATASHEET.md", stats, resolved, [m.model_dump() for m in manifests])
+    write_report(out / "report.html", out, None, None)
+    return write_index(out, shards, files_of(out, names), ledger_counts(decision))
+
+
+def files_of(out: Path, names: list[str]) -> dict[str, dict[str, Any]]:
+    """The index's entries of companions that exist."""
+    there = [n for n in sorted(names) if (out / n).is_file()]
+    return {n: {"bytes": (out / n).stat().st_size, "sha256": sha256_file(out / n)} for n in there}
 
 
 def ledger_counts(decision: Decision) -> dict[str, Any]:
