@@ -86,6 +86,13 @@ def boxes_of(out: Path) -> dict[str, list[list[float]]]:
     return {name.rsplit("/", 1)[1]: [f["box"] for f in json.loads(record)["faces"]] for name, record in rows}
 
 
+def steady_rate(out: Path) -> float:
+    """Photos a second between the first and the last stored result: without start-up and packing."""
+    lines = (out.with_name("shards.work") / "log.jsonl").read_text().splitlines()
+    done = [(e["time"], len(e["sources"])) for e in map(json.loads, lines) if e["event"] == "analysed"]
+    return sum(n for _, n in done[1:]) / (done[-1][0] - done[0][0])
+
+
 def iou(a: list[float], b: list[float]) -> float:
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
@@ -151,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--count", type=int, default=405)
-    parser.add_argument("--large", type=int, default=200, help="how many of them at 12 megapixels")
+    parser.add_argument("--large", type=int, default=405, help="how many of them at 12 megapixels")
     args = parser.parse_args()
     files = sorted(p for p in args.photos.iterdir() if p.suffix.lower() in (".jpg", ".jpeg"))[: args.count]
     with tempfile.TemporaryDirectory() as name:
@@ -192,11 +199,12 @@ def main() -> None:
         many = repeated(files, fresh(work / "many"), 5)
         count = len(list(many.iterdir()))
         off = ("duplicates.perceptual=null", "duplicates.near_identical=false")
-        _, wall_one, _ = build(many, work, 1, *off)
-        _, wall_two, _ = build(many, work, 2, *off)
-        print(
-            f"{count} photos, wall: 1 worker {wall_one:.1f} s, 2 workers {wall_two:.1f} s: {wall_one / wall_two:.2f}x"
-        )
+        _, wall_one, out = build(many, work, 1, *off)
+        rate_one = steady_rate(out)
+        _, wall_two, out = build(many, work, 2, *off)
+        rate_two = steady_rate(out)
+        print(f"{count} photos: 1 worker {wall_one:.1f} s, 2 workers {wall_two:.1f} s: {wall_one / wall_two:.2f}x")
+        print(f"  steady state: {rate_one:.1f} and {rate_two:.1f} photos a second: {rate_two / rate_one:.2f}x")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from drawn_head import canonical, draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unif2ace_data.attributes.measure import attributes_of, measure, probabilities_of, quantities_of
+from unif2ace_data.attributes.measure import attributes_of, like_labelled, measure, probabilities_of, quantities_of
 from unif2ace_data.attributes.mesh import geometry_of
 from unif2ace_data.attributes.pixels import pixels_of
 from unif2ace_data.faces.emotion import EMOTIONS
@@ -175,5 +175,14 @@ def test_any_face_gives_values_of_the_taxonomy_and_the_same_ones_again(
         entry = load_taxonomy()[attribute.name]
         assert attribute.value in entry.values and attribute.group == entry.group
         claim = entry.claims.get(attribute.value)
-        assert attribute.validated == bool(claim and claim.holds)
+        assert not attribute.validated or (
+            claim and claim.holds and like_labelled(attribute.name, {"yaw": yaw, "pitch": pitch})
+        )
     assert attributes_of(record, Annotations()) == attributes
+
+
+def test_what_no_labelled_portrait_shows_is_not_claimed() -> None:
+    assert like_labelled("smile", {"yaw": 10.0, "pitch": -10.0, "blendshape.jawOpen": 0.2})
+    assert not like_labelled("smile", {"yaw": 0.0, "pitch": 0.0, "blendshape.jawOpen": 0.41})
+    assert like_labelled("glasses", {"yaw": 0.0, "pitch": 0.0, "blendshape.jawOpen": 0.41})
+    assert not like_labelled("glasses", {"yaw": 40.0, "pitch": 0.0})

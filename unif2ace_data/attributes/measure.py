@@ -20,6 +20,11 @@ GAZE_DEGREES = (
     110.0  # eye rotation, degrees, that moves the iris by one eye width (fitted on portraits that look at the camera)
 )
 
+# What no labelled portrait shows: figures counted on these portraits say nothing about such faces.
+TURNED = 25.0  # degrees of yaw or pitch; the portraits reach 19
+WIDE_OPEN = 0.35  # blendshape jawOpen: talking, shouting, laughing out loud; the portraits reach 0.34
+OF_THE_MOUTH = {"smile", "emotion", "lips", "teeth", "mouth"}
+
 # Who measured a quantity, by the beginning of its name, and the file of the pack that holds its weights.
 MEASURED_BY = {
     "pixels": ("pixels", ""),
@@ -71,7 +76,7 @@ def measure(entry: Entry, quantities: dict[str, float], engine: str = "embedded"
     used = entry.fit.quantities if entry.fit else [entry.bands.quantity] if entry.bands else []
     evidence = evidence_of(used, quantities, engine)
     claim = entry.claims.get(value)
-    trusted = engine == "embedded" or "genderage" not in evidence.by
+    trusted = (engine == "embedded" or "genderage" not in evidence.by) and like_labelled(entry.name, quantities)
     if claim is not None and claim.holds and trusted:
         if confidence < claim.threshold:
             return None
@@ -90,6 +95,13 @@ def measure(entry: Entry, quantities: dict[str, float], engine: str = "embedded"
         validated=validated,
         evidence=evidence,
     )
+
+
+def like_labelled(name: str, quantities: dict[str, float]) -> bool:
+    """Whether the face lies within what was labelled, as far as this attribute is concerned."""
+    if max(abs(quantities.get("yaw", 0.0)), abs(quantities.get("pitch", 0.0))) > TURNED:
+        return False
+    return name not in OF_THE_MOUTH or quantities.get("blendshape.jawOpen", 0.0) <= WIDE_OPEN
 
 
 def probabilities_of(entry: Entry, quantities: dict[str, float]) -> dict[str, float] | None:

@@ -32,6 +32,7 @@ ANALYSIS_VERSION = 1  # raise it when the same bytes would give other numbers
 MESH_FILE = EMBEDDED / "face_landmarker.task"
 EMOTION_FILE = EMBEDDED / "emotion_fer.tflite"
 LOOK_CLOSER = 128  # our choice: a face that is smaller than this in a reduced decode is decoded again, larger
+HASHED = 128  # our choice: the perceptual hash sees a picture of about this size (it works on 32 x 32)
 TINY = 16  # faces under this many source pixels are counted, not measured
 
 
@@ -82,7 +83,8 @@ class Analyser:
         record.width, record.height = decoded.width, decoded.height
         if kind != "video":
             record.frames = decoded.frames
-        record.phash = str(imagehash.phash(Image.fromarray(decoded.rgb)))
+        picture = Image.fromarray(decoded.rgb)
+        record.phash = str(imagehash.phash(picture.reduce(max(1, min(picture.size) // HASHED))))
         if self.nsfw is not None:
             record.nsfw = round(self.nsfw(decoded.rgb), 3)
 

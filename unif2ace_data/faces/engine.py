@@ -26,7 +26,7 @@ from unif2ace_data.schema import UserError
 EMBEDDED = PACKAGE / "faces" / "packs" / "embedded"
 INSIGHTFACE_MODELS = Path("~/.insightface/models")
 AGES = np.array([0.25, *range(1, 81)], np.float32)  # the 81 classes of the embedded age network, years
-COARSE_SIDE = 320  # our choice: the first look, detector pixels
+COARSE_SIDE = 256  # our choice: the first look, detector pixels
 DOMINANT = 0.25  # our choice: a face this large (share of the longer side) ends the search at the first look
 
 # Where the five landmarks of an upright face lie in a 112 x 112 recognition crop (ArcFace's template).
