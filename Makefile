@@ -8,11 +8,15 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 .PHONY: demo test quick slow lint bench soak clean
 
 demo: $(VENV)/base.stamp
-	@rm -rf demo && mkdir demo
+	@rm -rf demo demo.work
 	$(BIN)/unif2ace-data build --src examples/raw --out demo/shards --subjects adults
 	$(BIN)/unif2ace-data verify demo/shards
+	$(BIN)/unif2ace-data stats demo/shards
 	@echo
-	@echo "demo done. Open demo/shards/report.html, or: $(BIN)/unif2ace-data show --shards demo/shards '' "
+	@echo "demo passed. What came out:"
+	@echo "  demo/shards/report.html       the report (travels with the dataset)"
+	@echo "  $$($(BIN)/unif2ace-data report demo/shards)  the private one, with what was dropped"
+	@echo "  demo/shards/                  shards, ledger, index, datasheet"
 
 test: lint quick slow
 	@echo "all checks passed: ruff, mypy, quick and slow tests"

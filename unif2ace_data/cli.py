@@ -81,7 +81,9 @@ def build(
     summary = stage.build(recipe, out, workers or usable_cores(), limit, splits_from, quiet=as_json)
     answer = summary_json(summary)
     if clean:
-        answer["receipt"] = stage.clean(out)
+        from unif2ace_data.run.private import clean as clean_work
+
+        answer["receipt"] = clean_work(out)
 
     def show_summary() -> None:
         print_summary(summary)
@@ -151,7 +153,7 @@ def report(
 
     Example: `unif2ace-data report shards/`
     """
-    from unif2ace_data.run.build import private_report
+    from unif2ace_data.run.private import private_report
 
     target = private_report(dataset(shards, option), out)
     print(target)

@@ -10,7 +10,7 @@ import pathlib
 import signal
 import sys
 
-import unif2ace_data.run.build as build_stage
+import unif2ace_data.run.describe as describing
 import unif2ace_data.run.pack as packing
 import unif2ace_data.shards as shards
 from unif2ace_data import cli
@@ -42,9 +42,9 @@ def main() -> None:
     elif point == "fsync":
         shards.os.fsync = dying(os.fsync)
     elif point == "index":
-        build_stage.write_index = dying(build_stage.write_index)
+        describing.write_index = dying(describing.write_index)
     elif point == "describe":
-        build_stage.write_report = dying(build_stage.write_report)
+        describing.write_report = dying(describing.write_report)
     sys.argv = ["unif2ace-data", *sys.argv[sys.argv.index("--") + 1 :]]
     cli.main()
 

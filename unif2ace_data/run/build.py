@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,34 +11,23 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import cv2
-import orjson
-import yaml
-
 from unif2ace_data import __version__
-from unif2ace_data.captions.grounded import captioner
 from unif2ace_data.captions.text import notes_hash, text_config
-from unif2ace_data.faces.align import encode_jpeg
-from unif2ace_data.faces.analyse import analysis_config, config_hash, first_look
-from unif2ace_data.faces.engine import find_pack, sha256_file
-from unif2ace_data.filters import adult
-from unif2ace_data.recipe import Recipe, SourceSpec, validated
-from unif2ace_data.release.datasheet import write_datasheet
-from unif2ace_data.release.report import write_report
-from unif2ace_data.release.stats import compute_stats
-from unif2ace_data.resources import resource
+from unif2ace_data.faces.analyse import analysis_config, config_hash
+from unif2ace_data.faces.engine import find_pack
+from unif2ace_data.recipe import Recipe, SourceSpec
 from unif2ace_data.run import pack as packing
 from unif2ace_data.run.decide import RELEASE, Decision, Row, decide
+from unif2ace_data.run.describe import describe, resolved_recipe
 from unif2ace_data.run.local import map_chunks
+from unif2ace_data.run.private import work_folder
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.run.work import Result, analyse_chunk, crop_chunk, hash_chunk
-from unif2ace_data.schema import InputError, InputRef, PhotoRecord, UserError
-from unif2ace_data.shards import INDEX, dataset_shards, read_index, write_bytes, write_index
+from unif2ace_data.schema import InputRef, PhotoRecord, UserError
+from unif2ace_data.shards import INDEX, dataset_shards
 from unif2ace_data.sources.listing import list_inputs, notes, source_prefixes
 from unif2ace_data.sources.manifest import Manifest, load_manifest
-from unif2ace_data.sources.read import read_input
-from unif2ace_data.sources.video import candidate_frames
 
 HOPELESS_AFTER = 64  # results; if every one of them is an engine error, the run stops at once
 
@@ -61,10 +48,6 @@ class Summary:
     seconds: float
     root_sha256: str = ""
     notes: list[str] = field(default_factory=list)
-
-
-def work_folder(out: Path) -> Path:
-    return out.with_name(out.name + ".work")
 
 
 def build(
@@ -331,152 +314,3 @@ def alarm(recipe: Recipe, decision: Decision, ledger: Path) -> None:
             f"{recipe.alarm.max_failed}; the output was not touched. {where}. Mend the source and run again (only failures are "
             "tried again), or accept them with --set alarm.max_failed=1"
         )
-
-
-# ------------------------------------------------------------------ what lies beside the shards
-
-
-def resolved_recipe(
-    recipe: Recipe, config: dict[str, object], manifests: list[Manifest], digits: int
-) -> dict[str, Any]:
-    """The recipe as it ran: prefix depth decided, models and prompts by hash, and no path of the builder's machine."""
-    resolved = recipe.model_dump()
-    resolved["sources"] = [
-        {"path": Path(spec.path).name, "manifest": m.name} for spec, m in zip(recipe.sources, manifests, strict=True)
-    ]
-    resolved["shards"]["prefix_digits"] = digits
-    engine = Path(recipe.faces.engine)
-    resolved["faces"]["engine"] = engine.name if engine.is_dir() else recipe.faces.engine
-    taxonomy = hashlib.sha256(resource("manifests", "attributes.yaml").read_bytes()).hexdigest()
-    return {
-        **resolved,
-        "resolved": {
-            "unif2ace": __version__,
-            "analysis": config["version"],
-            "models": config["models"],
-            "taxonomy_sha256": taxonomy,
-            "captioner": captioner().model_dump(),
-        },
-    }
-
-
-def describe(
-    out: Path,
-    store: WorkStore,
-    shards: list[dict[str, Any]],
-    decision: Decision,
-    resolved: dict[str, Any],
-    manifests: list[Manifest],
-) -> str:
-    """Recipe, stats, report, datasheet, then the index with every hash; returns the dataset's root hash.
-
-    Where nothing changed, nothing is written; where something did, the index goes first and comes back last.
-    """
-    names = ["recipe.yaml", "stats.json", "DATASHEET.md", "report.html"]
-    names += [str(packing.ledger_part(Path(), s["name"])) for s in shards]
-    stats = compute_stats(out, store.folder / "ledger.parquet", decision.notes)
-    fresh = {
-        "recipe.yaml": yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode(),
-        "stats.json": orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n",
-    }
-    if (out / INDEX).is_file():
-        index = read_index(out)
-        same = all((out / n).is_file() and (out / n).read_bytes() == data for n, data in fresh.items())
-        if same and sorted(index["files"]) == sorted(names) and files_of(out, names) == index["files"]:
-            return str(index["root_sha256"])
-        (out / INDEX).unlink()
-    for name, data in fresh.items():
-        write_bytes(out / name, data)
-    write_datasheet(out / "DATASHEET.md", stats, resolved, [m.model_dump() for m in manifests])
-    write_report(out / "report.html", out, None, None)
-    return write_index(out, shards, files_of(out, names), ledger_counts(decision))
-
-
-def files_of(out: Path, names: list[str]) -> dict[str, dict[str, Any]]:
-    """The index's entries of companions that exist."""
-    there = [n for n in sorted(names) if (out / n).is_file()]
-    return {n: {"bytes": (out / n).stat().st_size, "sha256": sha256_file(out / n)} for n in there}
-
-
-def ledger_counts(decision: Decision) -> dict[str, Any]:
-    """Sums of the ledger: inputs (by what became of each) and rows (one a face where each face is a sample)."""
-    fate: dict[str, set[str]] = {"kept": set(), "failed": set(), "dropped": set()}
-    for row in decision.rows:
-        fate[row.status].add(row.source_id)
-    fate["failed"] -= fate["kept"]
-    fate["dropped"] -= fate["kept"] | fate["failed"]
-    rows = decision.counts()
-    return {
-        "inputs": len({row.source_id for row in decision.rows}),
-        "inputs_kept": len(fate["kept"]),
-        "inputs_dropped": len(fate["dropped"]),
-        "inputs_failed": len(fate["failed"]),
-        "rows": len(decision.rows),
-        "kept": rows["kept"],
-        "dropped": rows["dropped"],
-        "failed": rows["failed"],
-        "reasons": dict(sorted(decision.reasons().items())),
-    }
-
-
-def clean(out: Path) -> dict[str, Any]:
-    """Delete `out.work` (measurements, embeddings, crops, the full ledger); returns the receipt of what is gone."""
-    work = work_folder(out)
-    store = WorkStore(work)
-    faces = store.db.execute("select sum(length(embeddings) / 4 / max(width, 1)) from analyses").fetchone()[0]
-    store.close()
-    files = [p for p in work.rglob("*") if p.is_file()]
-    receipt = {
-        "deleted": str(work),
-        "files": len(files),
-        "bytes": sum(p.stat().st_size for p in files),
-        "face_embeddings": int(faces or 0),
-    }
-    shutil.rmtree(work)
-    return receipt
-
-
-# ------------------------------------------------------------------ the private report
-
-THUMBNAIL = 160  # pixels
-
-
-def private_report(out: Path, target: Path | None) -> Path:
-    """The report with thumbnails of what was dropped, where `out.work` is at hand; else the public one, made anew."""
-    read_index(out)
-    work = work_folder(out)
-    if not (work / "ledger.parquet").is_file():
-        target = target or out / "report.html"
-        if target == out / "report.html":
-            return target  # it is part of the dataset, with its hash in the index
-        write_report(target, out, None, None)
-        return target
-    target = target or work / "report.html"
-    store = WorkStore(work)
-    try:
-        write_report(target, out, work, functools.partial(thumbnail, store, recipe_at(out)))
-    finally:
-        store.close()
-    return target
-
-
-def recipe_at(out: Path) -> Recipe:
-    """The recipe that built the dataset at `out`."""
-    resolved = yaml.safe_load((out / "recipe.yaml").read_text("utf-8"))
-    return validated({key: value for key, value in resolved.items() if key != "resolved"}, str(out / "recipe.yaml"))
-
-
-def thumbnail(store: WorkStore, recipe: Recipe, source_id: str) -> bytes | None:
-    """A small JPEG of an input, or None: it cannot be read, or shows a face that the adult gate would keep out."""
-    try:
-        ref = store.refs([source_id])[0]
-        record = store.latest_record(source_id)
-        if record and any(adult(face, record, ref.annotations, recipe) for face in record.faces):
-            return None
-        data = read_input(ref)
-        rgb = candidate_frames(data, 1)[0][1] if ref.kind == "video" else first_look(data).rgb
-    except (InputError, KeyError):
-        return None
-    shrink = min(1.0, THUMBNAIL / max(rgb.shape[:2]))
-    size = (max(1, round(rgb.shape[1] * shrink)), max(1, round(rgb.shape[0] * shrink)))
-    return encode_jpeg(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), 80)

@@ -1,0 +1,107 @@
+"""What lies beside the shards: the resolved recipe, stats, datasheet, report, and the index that is written last."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from unif2ace_data import __version__
+from unif2ace_data.captions.grounded import captioner
+from unif2ace_data.faces.engine import sha256_file
+from unif2ace_data.recipe import Recipe
+from unif2ace_data.release.datasheet import write_datasheet
+from unif2ace_data.release.report import write_report
+from unif2ace_data.release.stats import compute_stats
+from unif2ace_data.resources import resource
+from unif2ace_data.run.decide import Decision
+from unif2ace_data.run.pack import ledger_part
+from unif2ace_data.run.store import WorkStore
+from unif2ace_data.shards import INDEX, read_index, write_bytes, write_index
+from unif2ace_data.sources.manifest import Manifest
+
+
+def resolved_recipe(
+    recipe: Recipe, config: dict[str, object], manifests: list[Manifest], digits: int
+) -> dict[str, Any]:
+    """The recipe as it ran: prefix depth decided, models and prompts by hash, and no path of the builder's machine."""
+    resolved = recipe.model_dump()
+    resolved["sources"] = [
+        {"path": Path(spec.path).name, "manifest": m.name} for spec, m in zip(recipe.sources, manifests, strict=True)
+    ]
+    resolved["shards"]["prefix_digits"] = digits
+    engine = Path(recipe.faces.engine)
+    resolved["faces"]["engine"] = engine.name if engine.is_dir() else recipe.faces.engine
+    taxonomy = hashlib.sha256(resource("manifests", "attributes.yaml").read_bytes()).hexdigest()
+    return {
+        **resolved,
+        "resolved": {
+            "unif2ace": __version__,
+            "analysis": config["version"],
+            "models": config["models"],
+            "taxonomy_sha256": taxonomy,
+            "captioner": captioner().model_dump(),
+        },
+    }
+
+
+def describe(
+    out: Path,
+    store: WorkStore,
+    shards: list[dict[str, Any]],
+    decision: Decision,
+    resolved: dict[str, Any],
+    manifests: list[Manifest],
+) -> str:
+    """Recipe, stats, report, datasheet, then the index with every hash; returns the dataset's root hash.
+
+    Where nothing changed, nothing is written; where something did, the index goes first and comes back last.
+    """
+    names = ["recipe.yaml", "stats.json", "DATASHEET.md", "report.html"]
+    names += [str(ledger_part(Path(), s["name"])) for s in shards]
+    stats = compute_stats(out, store.folder / "ledger.parquet", decision.notes)
+    fresh = {
+        "recipe.yaml": yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode(),
+        "stats.json": orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n",
+    }
+    if (out / INDEX).is_file():
+        index = read_index(out)
+        same = all((out / n).is_file() and (out / n).read_bytes() == data for n, data in fresh.items())
+        if same and sorted(index["files"]) == sorted(names) and files_of(out, names) == index["files"]:
+            return str(index["root_sha256"])
+        (out / INDEX).unlink()
+    for name, data in fresh.items():
+        write_bytes(out / name, data)
+    write_datasheet(out / "DATASHEET.md", stats, resolved, [m.model_dump() for m in manifests])
+    write_report(out / "report.html", out, None, None)
+    return write_index(out, shards, files_of(out, names), ledger_counts(decision))
+
+
+def files_of(out: Path, names: list[str]) -> dict[str, dict[str, Any]]:
+    """The index's entries of companions that exist."""
+    there = [n for n in sorted(names) if (out / n).is_file()]
+    return {n: {"bytes": (out / n).stat().st_size, "sha256": sha256_file(out / n)} for n in there}
+
+
+def ledger_counts(decision: Decision) -> dict[str, Any]:
+    """Sums of the ledger: inputs (by what became of each) and rows (one a face where each face is a sample)."""
+    fate: dict[str, set[str]] = {"kept": set(), "failed": set(), "dropped": set()}
+    for row in decision.rows:
+        fate[row.status].add(row.source_id)
+    fate["failed"] -= fate["kept"]
+    fate["dropped"] -= fate["kept"] | fate["failed"]
+    rows = decision.counts()
+    return {
+        "inputs": len({row.source_id for row in decision.rows}),
+        "inputs_kept": len(fate["kept"]),
+        "inputs_dropped": len(fate["dropped"]),
+        "inputs_failed": len(fate["failed"]),
+        "rows": len(decision.rows),
+        "kept": rows["kept"],
+        "dropped": rows["dropped"],
+        "failed": rows["failed"],
+        "reasons": dict(sorted(decision.reasons().items())),
+    }

@@ -1,0 +1,87 @@
+"""What is done with the private folder beside a dataset: the report that shows what was dropped, and its deletion."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import yaml
+
+from unif2ace_data.faces.align import encode_jpeg
+from unif2ace_data.faces.analyse import first_look
+from unif2ace_data.filters import adult
+from unif2ace_data.recipe import Recipe, validated
+from unif2ace_data.release.report import write_report
+from unif2ace_data.run.store import WorkStore
+from unif2ace_data.schema import InputError
+from unif2ace_data.shards import read_index
+from unif2ace_data.sources.read import read_input
+from unif2ace_data.sources.video import candidate_frames
+
+THUMBNAIL = 160  # pixels
+
+
+def work_folder(out: Path) -> Path:
+    """`shards.work` beside `shards`."""
+    return out.with_name(out.name + ".work")
+
+
+def clean(out: Path) -> dict[str, Any]:
+    """Delete `out.work` (measurements, embeddings, crops, the full ledger); returns the receipt of what is gone."""
+    work = work_folder(out)
+    store = WorkStore(work)
+    faces = store.db.execute("select sum(length(embeddings) / 4 / max(width, 1)) from analyses").fetchone()[0]
+    store.close()
+    files = [p for p in work.rglob("*") if p.is_file()]
+    receipt = {
+        "deleted": str(work),
+        "files": len(files),
+        "bytes": sum(p.stat().st_size for p in files),
+        "face_embeddings": int(faces or 0),
+    }
+    shutil.rmtree(work)
+    return receipt
+
+
+def private_report(out: Path, target: Path | None) -> Path:
+    """The report with thumbnails of what was dropped, where `out.work` is at hand; else the public one, made anew."""
+    read_index(out)
+    work = work_folder(out)
+    if not (work / "ledger.parquet").is_file():
+        target = target or out / "report.html"
+        if target == out / "report.html":
+            return target  # it is part of the dataset, with its hash in the index
+        write_report(target, out, None, None)
+        return target
+    target = target or work / "report.html"
+    store = WorkStore(work)
+    try:
+        write_report(target, out, work, functools.partial(thumbnail, store, recipe_at(out)))
+    finally:
+        store.close()
+    return target
+
+
+def recipe_at(out: Path) -> Recipe:
+    """The recipe that built the dataset at `out`."""
+    resolved = yaml.safe_load((out / "recipe.yaml").read_text("utf-8"))
+    return validated({key: value for key, value in resolved.items() if key != "resolved"}, str(out / "recipe.yaml"))
+
+
+def thumbnail(store: WorkStore, recipe: Recipe, source_id: str) -> bytes | None:
+    """A small JPEG of an input, or None: it cannot be read, or shows a face that the adult gate would keep out."""
+    try:
+        ref = store.refs([source_id])[0]
+        record = store.latest_record(source_id)
+        if record and any(adult(face, record, ref.annotations, recipe) for face in record.faces):
+            return None
+        data = read_input(ref)
+        rgb = candidate_frames(data, 1)[0][1] if ref.kind == "video" else first_look(data).rgb
+    except (InputError, KeyError):
+        return None
+    shrink = min(1.0, THUMBNAIL / max(rgb.shape[:2]))
+    size = (max(1, round(rgb.shape[1] * shrink)), max(1, round(rgb.shape[0] * shrink)))
+    return encode_jpeg(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), 80)
