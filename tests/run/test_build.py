@@ -111,6 +111,18 @@ def test_photos_that_moved_are_known_by_their_bytes(photos: Path, tmp_path: Path
     assert build(recipe_for(photos, *NO_DUPLICATES), out, quiet=True).analysed == 0
 
 
+def test_an_incomplete_copy_of_a_known_dataset_is_said(examples: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images1024x1024" / "00000"
+    folder.mkdir(parents=True)
+    shutil.copy(examples / "astronaut.png", folder / "00000.png")
+    recipe = load_recipe("embedded", ["subjects=adults"])
+    recipe = recipe.model_copy(
+        update={"sources": [SourceSpec(path=str(tmp_path / "images1024x1024"), manifest="ffhq")]}
+    )
+    notes = build(recipe, tmp_path / "shards", quiet=True).notes
+    assert any("ffhq: 1 of the 70000 photos" in note for note in notes)
+
+
 def test_a_run_that_changes_nothing_writes_nothing(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "shards"
     build(recipe_for(photos, *NO_DUPLICATES), out, quiet=True)

@@ -84,6 +84,7 @@ def build(
         packing.write_ledger(ledger, decision.rows, public=False)
         alarm(recipe, decision, ledger)
         decision.notes += chain.from_iterable(notes(s, m) for s, m in zip(recipe.sources, manifests, strict=True))
+        decision.notes += incomplete(manifests, decision.rows)
         licences = {m.name: m.licence.text for m in manifests}
         digits = packing.prefix_digits(store, decision.kept, recipe, crops_id)
         parts = [crops_id, texts_id, config_hash(licences)]
@@ -186,6 +187,19 @@ def dry_run(recipe: Recipe, limit: int | None) -> dict[str, Any]:
         counts["inputs"] += 1
         counts[f"{ref.problem_status}: {ref.problem[0]}" if ref.problem else f"kind: {ref.kind}"] += 1
     return {"inputs": counts.pop("inputs", 0), **dict(sorted(counts.items()))}
+
+
+def incomplete(manifests: list[Manifest], rows: list[Row]) -> list[str]:
+    """A note for each known dataset of which another number of photos or clips is here than a complete copy holds."""
+    found = Counter(
+        dataset for dataset, _ in {(row.dataset, row.source_id) for row in rows if row.reason != "not_media"}
+    )
+    wanted = {m.name: m.expected.photos or m.expected.clips for m in manifests}
+    return [
+        f"{name}: {found[name]} of the {count} photos or clips that a complete copy holds are here"
+        for name, count in sorted(wanted.items())
+        if count and found[name] != count
+    ]
 
 
 # ------------------------------------------------------------------ stages
