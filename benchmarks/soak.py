@@ -29,13 +29,14 @@ def copies(photos: Path, folder: Path, count: int) -> Path:
 
 
 def resident(process: psutil.Process) -> tuple[int, int]:
-    """(driver, workers) in bytes; shared pages of a worker count once (PSS where the system tells it)."""
+    """(driver, workers) in bytes: memory of their own (Pss_Anon), without pages of shards that are being read."""
 
     def size(p: psutil.Process) -> int:
         try:
-            return int(p.memory_full_info().pss)
-        except (psutil.Error, AttributeError):
+            lines = Path(f"/proc/{p.pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
             return 0
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss_Anon:")), 0)
 
     try:
         return size(process), sum(size(child) for child in process.children(recursive=True))
