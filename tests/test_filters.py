@@ -11,7 +11,9 @@ from unif2ace_data.filters import REASONS, face_drop, photo_drop
 from unif2ace_data.recipe import AdultGate, AtMost, Recipe, load_recipe
 from unif2ace_data.schema import Annotations, FaceRecord, PhotoRecord
 
-ADULT = {"expected": 48.0, "expected_mirrored": 50.0, "p_under_18": 0.001, "child_proportion": 0.1}
+ADULT = {
+    "expected": 48.0, "expected_mirrored": 50.0, "p_under_18": 0.001, "tells_distribution": 1.0, "child_proportion": 0.1,
+}  # fmt: skip
 FACE = FaceRecord(
     box=[100, 100, 200, 220], landmarks=[[0, 0]] * 5, score=0.9, measured=True, yaw=3, pitch=-4, roll=1, age=ADULT,
     p_female=0.5, quality={"sharpness": 300.0, "brightness": 130.0, "contrast": 40, "dark": 0, "bright": 0, "outside": 0.0},
@@ -95,8 +97,9 @@ def test_an_adult_with_every_signal_passes() -> None:
     [
         ({"expected": 34.9}, "expected age"),
         ({"expected_mirrored": 34.9}, "expected age"),
-        ({"expected": float("nan")}, "expected age"),
-        ({"expected_mirrored": float("nan")}, "expected age"),
+        ({"expected": float("nan")}, "no age estimate"),
+        ({"expected_mirrored": None}, "no age estimate"),
+        ({"p_under_18": float("nan")}, "no probability"),
         ({"p_under_18": 0.2}, "under 18"),
         ({"expected": 70.0}, "mirror image"),
         ({"child_proportion": 2.5}, "proportions"),
@@ -107,7 +110,7 @@ def test_any_one_signal_keeps_a_face_out(change: dict[str, float], signal: str) 
     assert found is not None and signal in found[2]
 
 
-@pytest.mark.parametrize("missing", ["expected", "expected_mirrored", "child_proportion"])
+@pytest.mark.parametrize("missing", ["expected", "expected_mirrored", "p_under_18", "child_proportion"])
 def test_a_missing_estimate_keeps_a_face_out(missing: str) -> None:
     readings = {k: v for k, v in ADULT.items() if k != missing}
     assert adult_drop(replace(FACE, age=readings), NOTES, GATE) is not None
@@ -120,6 +123,17 @@ def test_the_sources_own_age_counts_against_but_never_for() -> None:
     assert adult_drop(FACE, noted("9"), GATE) is not None
     assert adult_drop(replace(FACE, age={}), noted("60"), GATE) is not None
     assert adult_drop(FACE, noted("60"), GATE) is None
+
+
+def test_a_pack_that_tells_no_distribution_is_judged_by_the_other_signals() -> None:
+    readings = {k: v for k, v in ADULT.items() if k != "p_under_18"} | {"tells_distribution": 0.0}
+    assert adult_drop(replace(FACE, age=readings), NOTES, GATE) is None
+
+
+def test_a_stated_age_counts_also_where_somebody_vouches() -> None:
+    child = Annotations(attributes=[{"name": "source_age", "value": "5"}], adults=True)
+    drop = face_drop(FACE, PHOTO, child, load_recipe("embedded", ["subjects=adults"]))
+    assert drop is not None and drop.reason == "adult"
 
 
 def test_vouching_is_the_only_way_round() -> None:

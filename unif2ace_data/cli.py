@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -273,7 +274,7 @@ def main() -> None:
         print(f"unif2ace-data: {error}. Finished work is kept; mend this and run the command again", file=sys.stderr)
         sys.exit(1)
     except Exception as error:  # a bug of ours: one line for the user, the traceback where it can be sent from
-        path = Path("unif2ace-error.log").resolve()
+        path = Path(tempfile.gettempdir()) / "unif2ace-error.log"
         path.write_text(traceback.format_exc())
         print(
             f"unif2ace-data: internal error ({type(error).__name__}: {error}). Finished work is kept. "

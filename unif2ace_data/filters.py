@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from unif2ace_data.faces.adult import adult_drop
+from unif2ace_data.faces.adult import adult_drop, stated_drop
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.schema import Annotations, FaceRecord, PhotoRecord
 
@@ -99,11 +99,12 @@ def exposure(face: FaceRecord, photo: PhotoRecord, notes: Annotations, recipe: R
 
 
 def adult(face: FaceRecord, photo: PhotoRecord, notes: Annotations, recipe: Recipe) -> Drop | None:
-    """The adult gate (faces/adult.py). Off only where somebody vouches that the source holds adults only."""
+    """The adult gate (faces/adult.py). Where somebody vouches for the source, only its own stated ages are asked."""
     gate = recipe.filters.adult
-    if recipe.subjects == "adults" or notes.adults or gate is None:
+    if gate is None:
         return None
-    found = adult_drop(face, notes, gate)
+    vouched = recipe.subjects == "adults" or notes.adults
+    found = stated_drop(notes, gate) if vouched else adult_drop(face, notes, gate)
     return Drop("adult", *found) if found else None
 
 

@@ -13,16 +13,54 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
+from pydantic import BaseModel
 
-from unif2ace_data.schema import SCHEMA_VERSION, Sample, UserError
+from unif2ace_data.schema import SCHEMA_VERSION, Sample, Split, UserError
 
 BLOCK = 512
 END = b"\0" * (2 * BLOCK)
 INDEX = "index.json"
 INDEX_KIND = "unif2ace-index"
+
+
+class FileEntry(BaseModel):
+    bytes: int
+    sha256: str
+
+
+class ShardEntry(FileEntry):
+    name: str
+    split: Split
+    prefix: str
+    samples: int
+
+
+class Counts(BaseModel):
+    """Sums of the ledger: inputs by what became of each, rows by status, and rows by reason."""
+
+    inputs: int
+    inputs_kept: int
+    inputs_dropped: int
+    inputs_failed: int
+    rows: int
+    kept: int
+    dropped: int
+    failed: int
+    reasons: dict[str, int]
+
+
+class Index(BaseModel):
+    """index.json."""
+
+    kind: Literal["unif2ace-index"]
+    schema_version: str
+    root_sha256: str
+    shards: list[ShardEntry]
+    files: dict[str, FileEntry]
+    counts: Counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +201,10 @@ def read_index(out: Path) -> dict[str, Any]:
         )
     try:
         index = orjson.loads(path.read_bytes())
-        if index["kind"] != INDEX_KIND or not isinstance(index["shards"], list):
-            raise ValueError("not an index of this toolkit")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is broken: {error}") from None
+        Index.model_validate(index)
+    except (ValueError, TypeError) as error:  # a pydantic ValidationError is a ValueError
+        first = str(error).splitlines()[0]
+        raise UserError(f"{INDEX} is broken ({first}): run `unif2ace-data build` again to write it anew") from None
     return dict(index)
 
 
@@ -179,10 +217,10 @@ def root_hash(entries: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def write_index(
-    out: Path, shards: list[dict[str, Any]], files: dict[str, dict[str, Any]], counts: dict[str, Any]
-) -> str:
-    """Write index.json; returns the dataset's root hash.
+def index_bytes(
+    shards: list[dict[str, Any]], files: dict[str, dict[str, Any]], counts: dict[str, Any]
+) -> tuple[bytes, str]:
+    """(index.json, the dataset's root hash).
 
     shards: {name, split, prefix, samples, bytes, sha256}; files: name -> {bytes, sha256} of everything else that
     travels; counts: sums of the ledger.
@@ -196,5 +234,13 @@ def write_index(
         "files": files,
         "counts": counts,
     }
-    write_bytes(out / INDEX, orjson.dumps(index, option=orjson.OPT_INDENT_2) + b"\n")
+    return orjson.dumps(index, option=orjson.OPT_INDENT_2) + b"\n", root
+
+
+def write_index(
+    out: Path, shards: list[dict[str, Any]], files: dict[str, dict[str, Any]], counts: dict[str, Any]
+) -> str:
+    """Write index.json (index_bytes says what goes in); returns the dataset's root hash."""
+    data, root = index_bytes(shards, files, counts)
+    write_bytes(out / INDEX, data)
     return root

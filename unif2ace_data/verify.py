@@ -108,12 +108,18 @@ def check_shard(out: Path, shard: dict[str, Any], seen: dict[str, str], say: Cal
     except (tarfile.TarError, OSError) as error:
         say(f"{name}: not a sound tar: {error}")
         return len(keys)
-    if keys != sorted(keys, key=lambda k: (k[:32], int(k[33:] or 0))):
+    if keys != sorted(keys, key=key_order):
         say(f"{name}: samples are not in key order")
     if len(keys) != shard["samples"]:
         say(f"{name}: {len(keys)} samples, the index says {shard['samples']}")
     check_ledger(out, shard, keys, say)
     return len(keys)
+
+
+def key_order(key: str) -> tuple[str, int, str]:
+    """By hash, then by the face's number; a strange key is only a string."""
+    number = key[33:]
+    return key[:32], int(number) if number.isdigit() else 0, number
 
 
 def samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -205,7 +211,7 @@ def check_sums(out: Path, index: dict[str, Any], say: Callable[[str], None]) -> 
         say(f"{INDEX}: {counts['kept']} kept, but the shards hold {sum(s['samples'] for s in index['shards'])} samples")
     if sum(counts["reasons"].values()) != counts["dropped"] + counts["failed"]:
         say(f"{INDEX}: the reasons do not add up to dropped + failed")
-    full = out.with_name(out.name + ".work") / "ledger.parquet"
+    full = out.resolve().with_name(out.resolve().name + ".work") / "ledger.parquet"
     if full.is_file():
         statuses = pq.read_table(full, columns=["status"]).column("status").value_counts().to_pylist()
         found = {s["values"]: s["counts"] for s in statuses}

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from onnx import helper
 from photographs import write_photos
+from PIL import Image
 
 from unif2ace_data.faces.engine import EMBEDDED
 from unif2ace_data.recipe import Recipe, SourceSpec, load_recipe
@@ -123,6 +124,75 @@ def test_an_incomplete_copy_of_a_known_dataset_is_said(examples: Path, tmp_path:
     assert any("ffhq: 1 of the 70000 photos" in note for note in notes)
 
 
+def test_one_photo_that_the_engine_cannot_take_does_not_block_later_runs(
+    examples: Path, tmp_path: Path, monkeypatch
+) -> None:
+    from unif2ace_data.run.store import WorkStore
+
+    raw, out = tmp_path / "raw", tmp_path / "shards"
+    shutil.copytree(examples, raw)
+    Image.new("RGB", (3000, 3)).save(raw / "strip.png")
+    assert build(recipe_for(raw, "filters.resolution=null"), out, quiet=True).reasons["no_face"] == 2
+    store = WorkStore(out.with_name("shards.work"))  # as if the engine had failed on it: it is tried again, alone
+    store.db.execute("delete from analyses where cast(record as text) like '%3000%'")
+    store.close()
+    assert build(recipe_for(raw, "filters.resolution=null"), out, quiet=True).analysed == 1
+
+
+def test_a_photo_is_judged_by_its_bytes_whatever_its_copies_are_called(examples: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    shutil.copy(examples / "biden.jpg", raw / "a.jpg")
+    shutil.copy(examples / "biden.jpg", raw / "b.mp4")
+    assert build(recipe_for(raw), tmp_path / "shards", quiet=True).counts == {"kept": 1, "dropped": 1}
+
+
+def test_what_any_copys_source_says_of_age_counts_for_all() -> None:
+    from unif2ace_data.run.decide import gate_notes
+    from unif2ace_data.schema import Annotations, InputRef
+
+    plain = InputRef("a/x.jpg", "a", "file", "x.jpg", "1")
+    child = InputRef("b/x.jpg", "b", "file", "x.jpg", "1")
+    child.annotations.attributes = [{"name": "source_age", "value": "5"}, {"name": "smile", "value": "broad"}]
+    sure = InputRef("c/x.jpg", "c", "file", "x.jpg", "1", annotations=Annotations(adults=True))
+    notes = gate_notes([plain, child, sure])
+    assert [a["value"] for a in notes.attributes] == ["5"] and notes.adults
+    assert not gate_notes([plain]).adults
+
+
+def test_nobody_whom_the_gate_refuses_stands_in_anothers_crop() -> None:
+    from dataclasses import replace
+
+    from unif2ace_data.run.decide import neighbour_drop
+    from unif2ace_data.schema import Annotations, FaceRecord, PhotoRecord
+
+    adult = {
+        "expected": 50.0, "expected_mirrored": 50.0, "p_under_18": 0.0, "tells_distribution": 1.0, "child_proportion": 0.0,
+    }  # fmt: skip
+    big = FaceRecord(
+        [100, 100, 300, 300], [[150, 150]] * 5, 0.9, True, [[0, 0], [400, 0], [400, 400], [0, 400]], age=adult
+    )
+    child = replace(big, box=[310, 310, 380, 380], landmarks=[[340, 340]] * 5, age=adult | {"expected": 8.0})
+    away = replace(child, box=[810, 310, 880, 380], landmarks=[[840, 340]] * 5)
+    recipe = load_recipe("embedded", ["faces.per_photo=each"])
+
+    def judged(other: FaceRecord) -> bool:
+        return neighbour_drop(0, PhotoRecord("0" * 64, 1, faces=[big, other]), Annotations(), recipe) is not None
+
+    assert judged(child) and not judged(away) and not judged(replace(child, age=adult))
+
+
+def test_a_damaged_index_is_written_anew(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shards"
+    first = build(recipe_for(photos, *NO_DUPLICATES), out, quiet=True)
+    whole = (out / "index.json").read_bytes()
+    for damage in (whole[:200], whole.replace(b'"inputs": 20', b'"inputs": 21'), whole.replace(b'"files"', b'"filez"')):
+        (out / "index.json").write_bytes(damage)
+        assert not verify(out).holds
+        assert build(recipe_for(photos, *NO_DUPLICATES), out, quiet=True).root_sha256 == first.root_sha256
+        assert (out / "index.json").read_bytes() == whole
+
+
 def test_a_run_that_changes_nothing_writes_nothing(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "shards"
     build(recipe_for(photos, *NO_DUPLICATES), out, quiet=True)
@@ -174,8 +244,6 @@ def test_copies_are_one_sample_and_name_the_survivor(examples: Path, tmp_path: P
     raw.mkdir()
     shutil.copy(examples / "biden.jpg", raw / "b.jpg")
     shutil.copy(examples / "biden.jpg", raw / "a.jpg")
-    from PIL import Image
-
     Image.open(examples / "biden.jpg").save(raw / "again.jpg", quality=70)
     build(recipe_for(raw), tmp_path / "shards", quiet=True)
     rows = ledger(tmp_path / "shards")

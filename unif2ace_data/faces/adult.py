@@ -41,26 +41,42 @@ def adult_drop(face: FaceRecord, notes: Annotations, gate: AdultGate) -> tuple[f
     Signals: the source's own age annotation; expected age (the lower of both views); probability mass under 18;
     disagreement of the views; a child's proportions. A missing reading counts as failed.
     """
-    stated = [float(a["value"]) for a in notes.attributes if a["name"] == "source_age" and is_number(a["value"])]
-    if stated and min(stated) < gate.min_source_age:
-        return min(stated), gate.min_source_age, "the source's own age annotation"
-    readings = face.age
-    if "expected" not in readings or "expected_mirrored" not in readings:
+    stated = stated_drop(notes, gate)
+    if stated is not None:
+        return stated
+    views = (reading(face, "expected"), reading(face, "expected_mirrored"))
+    if views[0] is None or views[1] is None:
         return -1.0, gate.min_age, "no age estimate"
-    views = (readings["expected"], readings["expected_mirrored"])
-    if not all(age >= gate.min_age for age in views):
-        return min(views), gate.min_age, "expected age, the lower of the photo and its mirror image"
-    minor = readings.get("p_under_18", 0.0)
-    if minor > gate.max_p_minor:
+    if not (views[0] >= gate.min_age and views[1] >= gate.min_age):
+        return min(views[0], views[1]), gate.min_age, "expected age, the lower of the photo and its mirror image"
+    minor = reading(face, "p_under_18")
+    # Packs of InsightFace tell no distribution, and say so; where one should be there and is not, the face stays out.
+    if minor is None and reading(face, "tells_distribution") != 0.0:
+        return -1.0, gate.max_p_minor, "no probability under 18"
+    if minor is not None and minor > gate.max_p_minor:
         return minor, gate.max_p_minor, "probability under 18"
     apart = abs(views[0] - views[1])
     if apart > gate.max_disagreement:
         return round(apart, 3), gate.max_disagreement, "years between the photo and its mirror image"
-    childlike = readings.get("child_proportion")
+    childlike = reading(face, "child_proportion")
     if childlike is None or childlike > gate.max_child_proportion:
         value = -1.0 if childlike is None else childlike
         return value, gate.max_child_proportion, "proportions of the face, standard scores from the average adult"
     return None
+
+
+def stated_drop(notes: Annotations, gate: AdultGate) -> tuple[float, float, str] | None:
+    """Like adult_drop, from the source's own age annotations alone: these count also where somebody vouches."""
+    stated = [float(a["value"]) for a in notes.attributes if a["name"] == "source_age" and is_number(a["value"])]
+    if stated and not min(stated) >= gate.min_source_age:
+        return min(stated), gate.min_source_age, "the source's own age annotation"
+    return None
+
+
+def reading(face: FaceRecord, name: str) -> float | None:
+    """A reading, or None where it is missing or no number."""
+    value = face.age.get(name)
+    return None if value is None or np.isnan(value) else float(value)
 
 
 def is_number(text: str) -> bool:

@@ -22,7 +22,7 @@ from unif2ace_data.faces.decode import Decoded, decode, jpeg_scale, open_header
 from unif2ace_data.faces.emotion import EmotionNet
 from unif2ace_data.faces.engine import EMBEDDED, Detection, FaceEngine, Pack, find_pack, sha256_file
 from unif2ace_data.faces.mesh import FaceMesh
-from unif2ace_data.faces.nsfw import NsfwNet
+from unif2ace_data.faces.nsfw import NsfwNet, nsfw_model
 from unif2ace_data.faces.quality import quality_of
 from unif2ace_data.recipe import Faces
 from unif2ace_data.schema import FaceRecord, InputError, PhotoRecord
@@ -52,7 +52,7 @@ def analysis_config(faces: Faces, pack: Pack, nsfw: bool) -> dict[str, object]:
         "detector": faces.detector.model_dump(),
         "max_faces": faces.max_faces,
         "align": {"mode": faces.align.mode, "margin": faces.align.margin},
-        "nsfw": nsfw,
+        "nsfw": nsfw_model() if nsfw else "",
         "models": {**pack.files, MESH_FILE.name: sha256_file(MESH_FILE), EMOTION_FILE.name: sha256_file(EMOTION_FILE)},
     }
 

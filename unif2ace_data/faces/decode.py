@@ -86,6 +86,8 @@ def open_header(data: bytes) -> tuple[Image.Image, Header]:
         raise InputError("too_many_pixels", str(error)) from None
     except UnidentifiedImageError:
         raise InputError("not_an_image", f"no known image format (begins with {data[:12]!r})") from None
+    except MemoryError:
+        raise  # the machine's trouble, not the photo's: tried again on the next run
     except Exception as error:  # Pillow's plugins raise nearly anything on broken headers
         raise broken(error) from None
     if image.format == "TIFF" or not isinstance(orientation, int) or orientation not in range(1, 9):
@@ -116,6 +118,8 @@ def decode(data: bytes, needed: float = 1.0) -> Decoded:
         if scale < 1:
             image.draft("RGB", (int(header.width * scale), int(header.height * scale)))
         rgb = to_rgb(image)
+    except MemoryError:
+        raise
     except Exception as error:
         raise broken(error) from None
     if header.orientation != 1:

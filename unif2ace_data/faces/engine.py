@@ -27,6 +27,7 @@ EMBEDDED = PACKAGE / "faces" / "packs" / "embedded"
 INSIGHTFACE_MODELS = Path("~/.insightface/models")
 AGES = np.array([0.25, *range(1, 81)], np.float32)  # the 81 classes of the embedded age network, years
 COARSE_SIDE = 256  # our choice: the first look, detector pixels
+STRIP = 32  # our choice: a strip this much longer than wide shows no face (and would shrink to nothing for the network)
 DOMINANT = 0.25  # our choice: a face this large (share of the longer side) ends the search at the first look
 
 # Where the five landmarks of an upright face lie in a 112 x 112 recognition crop (ArcFace's template).
@@ -133,6 +134,8 @@ class FaceEngine:
 
     def _detect_at(self, bgr: np.ndarray, longest: float) -> list[Detection]:
         height, width = bgr.shape[:2]
+        if max(height, width) > STRIP * min(height, width):
+            return []
         ratio = longest / max(height, width)
         size = tuple(max(32, int(np.ceil(v * ratio / 32)) * 32) for v in (width, height))
         boxes, landmarks = self._detector.detect(bgr, input_size=size)
@@ -163,10 +166,12 @@ class FaceEngine:
         crop = cv2.warpAffine(bgr, warp, (size, size))
         views = [self._age(view) for view in (crop, np.ascontiguousarray(crop[:, ::-1]))]
         readings = {"expected": views[0][1], "expected_mirrored": views[1][1]}
+        readings["tells_distribution"] = 0.0
         told = [(mean, p) for _, mean, p in views if p is not None]
         if told:
             for limit in (13, 18, 21, 25):
                 readings[f"p_under_{limit}"] = max(float(p[limit > AGES].sum()) for _, p in told)
+            readings["tells_distribution"] = 1.0
             readings["spread"] = max(float(np.sqrt((p * (AGES - mean) ** 2).sum())) for mean, p in told)
         return readings, float(np.mean([view[0] for view in views]))
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 
+from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.faces.runtime import session_options
 from unif2ace_data.schema import UserError
 
@@ -15,6 +19,13 @@ EXPOSED = {
     "MALE_GENITALIA_EXPOSED",
     "ANUS_EXPOSED",
 }
+
+
+def nsfw_model() -> str:
+    """SHA-256 of nudenet's network; empty where it is not installed."""
+    found = importlib.util.find_spec("nudenet")
+    folder = Path(found.origin).parent if found and found.origin else None
+    return "".join(sha256_file(path) for path in sorted(folder.glob("*.onnx"))) if folder else ""
 
 
 class NsfwNet:

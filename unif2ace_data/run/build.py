@@ -239,6 +239,7 @@ def analyse(
     crew = min(workers, max(1, len(pending)))
     results = map_chunks(functools.partial(analyse_chunk, recipe), inputs(), crew, gave_up)
     done, engine_errors, first_error = 0, 0, ""
+    worked_before = store.has_analyses(config)  # then a photo that fails is that photo's trouble, not the engine's
     try:
         for chunk in results:
             reasons = []
@@ -261,12 +262,12 @@ def analyse(
                 notes_of.pop(result.source_id, None)
             log.write("analysed", sources=[r.source_id for r in chunk])
             progress.advance(len(chunk), reasons)
-            if engine_errors == done and done >= HOPELESS_AFTER:
+            if engine_errors == done >= HOPELESS_AFTER and not worked_before:
                 break
     finally:
         results.close()  # type: ignore[attr-defined]
         progress.close()
-    if done and engine_errors == done:
+    if done and engine_errors == done and not worked_before:
         raise UserError(
             f"the face engine failed on all of the first {done} inputs, so the run was stopped; nothing was written. "
             f"First error: {first_error}. Check `unif2ace-data doctor` and the pack {recipe.faces.engine!r}; "

@@ -15,10 +15,10 @@ from unif2ace_data.curate.identities import cluster_identities
 from unif2ace_data.curate.splits import assign_splits
 from unif2ace_data.dedup import Duplicate, face_duplicates, perceptual_duplicates, ranking
 from unif2ace_data.faces.engine import Pack
-from unif2ace_data.filters import Drop, face_drop, face_px, photo_drop
+from unif2ace_data.filters import Drop, adult, face_drop, face_px, photo_drop
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.schema import FaceRecord, InputRef, PhotoRecord, Status, sample_key
+from unif2ace_data.schema import Annotations, FaceRecord, InputRef, PhotoRecord, Status, sample_key
 
 RELEASE = "@release"  # dataset name of an earlier release's test samples: they guide the splits and are no inputs
 NAN = float("nan")
@@ -86,38 +86,64 @@ def decide(store: WorkStore, config: str, recipe: Recipe, pack: Pack) -> Decisio
     rows: list[Row] = []
     standing: list[Standing] = []
     released: list[np.ndarray] = []
-    survivor: dict[str, str] = {}
-    photo_number = 0
+    lost_tests, photo_number = 0, 0
+    analysed: list[tuple[InputRef, PhotoRecord, np.ndarray]] = []  # copies of one photo, which come one after another
+
+    def settle_copies() -> None:
+        """The first copy survives; what any copy's source says of age, and whether any is vouched for, counts for all."""
+        nonlocal photo_number
+        if not analysed:
+            return
+        photo_number += 1
+        first, record, embeddings = analysed[0]
+        gate = gate_notes([ref for ref, _, _ in analysed])
+        for row, face_index in face_rows(first, record, gate, recipe):
+            row.vouched = recipe.subjects == "adults" or gate.adults
+            rows.append(row)
+            if row.status == "kept":
+                standing.append(Standing(row, record.phash, photo_number, embeddings[face_index]))
+        for ref, copy, _ in analysed[1:]:
+            drop = Drop("exact_duplicate", 0, 0, f"same bytes as {first.source_id}")
+            rows.append(photo_row(ref, copy, "dropped", drop))
+        analysed.clear()
+
     for source_id, ref, record, embeddings, error in store.analysed(config):
         if ref.dataset == RELEASE:
             if record is not None and record.faces and record.faces[0].measured:
                 released.append(embeddings[0])
+            else:
+                lost_tests += 1
             continue
         if record is None:
             code, message = error or ("not_analysed", "the run stopped before this input")
             status: Status = ref.problem_status if ref.problem else "failed"
             rows.append(Row(source_id, ref.dataset, status, code, detail=message))
             continue
-        first = survivor.setdefault(record.sha256, source_id)
-        if first != source_id:
-            rows.append(photo_row(ref, record, "dropped", Drop("exact_duplicate", 0, 0, f"same bytes as {first}")))
-            continue
-        photo_number += 1
-        for row, face_index in face_rows(ref, record, recipe):
-            row.vouched = recipe.subjects == "adults" or ref.annotations.adults
-            rows.append(row)
-            if row.status == "kept":
-                standing.append(Standing(row, record.phash, photo_number, embeddings[face_index]))
+        if analysed and analysed[0][1].sha256 != record.sha256:
+            settle_copies()
+        analysed.append((ref, record, embeddings))
+    settle_copies()
     drop_duplicates(standing, recipe, pack)
     kept = [s for s in standing if s.row.status == "kept"]
     notes = set_splits(kept, released, recipe, pack)
     notes += gate_note(rows)
+    if lost_tests:
+        notes.append(
+            f"{lost_tests} test samples of the earlier release could not be read or show no face: their people may have gone "
+            "to another split"
+        )
     rows.sort(key=lambda row: (row.key or row.sha256[:32], row.face, row.source_id))
     return Decision(rows, notes)
 
 
-def face_rows(ref: InputRef, record: PhotoRecord, recipe: Recipe) -> list[tuple[Row, int]]:
-    """One row for the photo, or one a face where each face is its own sample."""
+def gate_notes(copies: list[InputRef]) -> Annotations:
+    """What the adult gate asks of the sources: every age that is stated for any copy, and whether any is vouched for."""
+    ages = [a for ref in copies for a in ref.annotations.attributes if a["name"] == "source_age"]
+    return Annotations(attributes=ages, adults=any(ref.annotations.adults for ref in copies))
+
+
+def face_rows(ref: InputRef, record: PhotoRecord, gate: Annotations, recipe: Recipe) -> list[tuple[Row, int]]:
+    """One row for the photo, or one a face where each face is its own sample. `gate`: what gate_notes gathered."""
     if record.error is not None:
         row = photo_row(ref, record, "failed", None)
         row.reason, row.detail = record.error
@@ -128,12 +154,33 @@ def face_rows(ref: InputRef, record: PhotoRecord, recipe: Recipe) -> list[tuple[
     single = recipe.faces.per_photo == "one"
     found = []
     for index, face in enumerate(record.faces):
-        drop = face_drop(face, record, ref.annotations, recipe)
+        drop = face_drop(face, record, gate, recipe) or neighbour_drop(index, record, gate, recipe)
         row = photo_row(ref, record, "dropped" if drop else "kept", drop)
         row.key, row.face = sample_key(record.sha256, index, single), index
         fill_face(row, face)
         found.append((row, index))
     return found
+
+
+def neighbour_drop(index: int, record: PhotoRecord, gate: Annotations, recipe: Recipe) -> Drop | None:
+    """A crop reaches beyond its own face: nobody whom the adult gate keeps out may stand in somebody else's."""
+    quad = np.array(record.faces[index].quad)
+    for other, face in enumerate(record.faces):
+        if other != index and (refused := adult(face, record, gate, recipe)) and touches(quad, face):
+            return Drop(
+                "adult", refused.value, refused.threshold, f"face {other} of the photo in this crop: {refused.detail}"
+            )
+    return None
+
+
+def touches(quad: np.ndarray, face: FaceRecord) -> bool:
+    """Whether a landmark or the middle of `face` lies in the square `quad` (4, 2)."""
+    x1, y1, x2, y2 = face.box
+    points = np.array([*face.landmarks, [(x1 + x2) / 2, (y1 + y2) / 2]]) - quad[0]
+    along = [
+        (points @ (quad[i] - quad[0])) / max(float((quad[i] - quad[0]) @ (quad[i] - quad[0])), 1e-9) for i in (1, 3)
+    ]
+    return bool(((along[0] >= 0) & (along[0] <= 1) & (along[1] >= 0) & (along[1] <= 1)).any())
 
 
 def photo_row(ref: InputRef, record: PhotoRecord, status: Status, drop: Drop | None) -> Row:

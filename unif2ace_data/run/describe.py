@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,25 @@ from unif2ace_data.resources import resource
 from unif2ace_data.run.decide import Decision
 from unif2ace_data.run.pack import ledger_part
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.shards import INDEX, read_index, write_bytes, write_index
+from unif2ace_data.shards import INDEX, index_bytes, write_bytes, write_index
 from unif2ace_data.sources.manifest import Manifest
+
+# Whose versions may change a measurement or a byte: they are told, so that a dataset can be built again.
+LIBRARIES = (
+    "insightface",
+    "onnxruntime",
+    "opencv-python",
+    "pillow",
+    "av",
+    "ai-edge-litert",
+    "numpy",
+    "faiss-cpu",
+    "pyarrow",
+)
+
+
+def digest(data: object) -> str:
+    return hashlib.sha256(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def resolved_recipe(
@@ -42,6 +60,8 @@ def resolved_recipe(
             "unif2ace": __version__,
             "analysis": config["version"],
             "models": config["models"],
+            "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+            "manifests_sha256": {m.name: digest(m.model_dump()) for m in manifests},
             "taxonomy_sha256": taxonomy,
             "captioner": captioner().model_dump(),
         },
@@ -67,17 +87,18 @@ def describe(
         "recipe.yaml": yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode(),
         "stats.json": orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n",
     }
+    counts = ledger_counts(decision)
     if (out / INDEX).is_file():
-        index = read_index(out)
         same = all((out / n).is_file() and (out / n).read_bytes() == data for n, data in fresh.items())
-        if same and sorted(index["files"]) == sorted(names) and files_of(out, names) == index["files"]:
-            return str(index["root_sha256"])
+        index, root = index_bytes(shards, files_of(out, names), counts)
+        if same and (out / INDEX).read_bytes() == index:
+            return root
         (out / INDEX).unlink()
     for name, data in fresh.items():
         write_bytes(out / name, data)
     write_datasheet(out / "DATASHEET.md", stats, resolved, [m.model_dump() for m in manifests])
     write_report(out / "report.html", out, None, None)
-    return write_index(out, shards, files_of(out, names), ledger_counts(decision))
+    return write_index(out, shards, files_of(out, names), counts)
 
 
 def files_of(out: Path, names: list[str]) -> dict[str, dict[str, Any]]:

@@ -26,7 +26,8 @@ THUMBNAIL = 160  # pixels
 
 def work_folder(out: Path) -> Path:
     """`shards.work` beside `shards`."""
-    return out.with_name(out.name + ".work")
+    whole = out if out.name not in ("", "..") else out.resolve()
+    return whole.with_name(whole.name + ".work")
 
 
 def clean(out: Path) -> dict[str, Any]:

@@ -97,9 +97,12 @@ class WorkStore:
             self.db.executemany(statement, batch)
         batch.clear()
 
+    def has_analyses(self, config: str) -> bool:
+        return self.db.execute("select 1 from analyses where config=? limit 1", (config,)).fetchone() is not None
+
     def unhashed(self, config: str) -> list[str]:
         """Source ids of readable inputs whose bytes are not known, where some analysis exists that could serve them."""
-        if self.db.execute("select 1 from analyses where config=? limit 1", (config,)).fetchone() is None:
+        if not self.has_analyses(config):
             return []
         rows = self.db.execute(
             "select source_id from inputs where run=? and error_code is null and sha256 is null order by source_id",

@@ -20,6 +20,7 @@ from unif2ace_data.filters import face_drop, photo_drop
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.run.store import packed_record
 from unif2ace_data.schema import InputError, InputRef, PhotoRecord, UserError, sample_key
+from unif2ace_data.sources.kinds import HEAD, kind_by_content
 from unif2ace_data.sources.read import read_input
 from unif2ace_data.sources.video import frame_at
 
@@ -78,7 +79,7 @@ def analyse_chunk(recipe: Recipe, refs: list[InputRef]) -> list[Result]:
 def analyse_one(analyser: Analyser, recipe: Recipe, ref: InputRef) -> Result:
     try:
         data = read_input(ref)
-        analysis = analyser.analyse(data, "video" if ref.kind == "video" else "image")
+        analysis = analyser.analyse(data, "video" if is_video(ref, data) else "image")
         record = analysis.record
         result = Result(ref.source_id, record.sha256, packed_record(record), analysis.embeddings)
         drop = photo_drop(record, recipe) if record.error is None else None
@@ -102,6 +103,12 @@ def analyse_one(analyser: Analyser, recipe: Recipe, ref: InputRef) -> Result:
         return Result(ref.source_id, error=("engine_error", f"{type(error).__name__}: {error}"))
 
 
+def is_video(ref: InputRef, data: bytes) -> bool:
+    """By the bytes, whatever the file is named: an analysis is kept by its bytes. The name decides where they do not tell."""
+    kind = kind_by_content(data[:HEAD])
+    return ref.kind == "video" if kind not in ("image", "video") else kind == "video"
+
+
 def crop_chunk(recipe: Recipe, jobs: list[tuple[InputRef, PhotoRecord, list[int]]]) -> list[Result]:
     """Cut crops of faces that were measured before but not kept then. `jobs`: input, its record, face indices."""
     single_threaded()
@@ -109,7 +116,7 @@ def crop_chunk(recipe: Recipe, jobs: list[tuple[InputRef, PhotoRecord, list[int]
     for ref, record, indices in jobs:
         try:
             data = read_input(ref)
-            decoded = video_frame(data, record) if ref.kind == "video" else None
+            decoded = video_frame(data, record) if record.format == "VIDEO" else None
             crops = [cut(data, record, i, recipe, decoded) for i in indices]
             results.append(Result(ref.source_id, crops=crops))
         except InputError as error:
