@@ -121,9 +121,57 @@ class Splits(Section):
         return self
 
 
+Engine = Literal["vllm", "openai"]
+
+
+class Llm(Section):
+    """The vision-language model and how it is asked. What decides an answer is part of the journal's key."""
+
+    model: str = Field("", description="a name that the server knows, a Hub id, or a folder")
+    revision: str = Field("", description="the model's revision; a local folder's is read off its files")
+    base_url: str = Field("http://127.0.0.1:8000/v1", description="openai: where the server listens")
+    api_key_env: str = Field("OPENAI_API_KEY", description="openai: the environment variable that holds the key")
+    image_side: int = Field(512, ge=32, le=4096, description="longest side of the image that the model gets")
+    temperature: float = Field(0.2, ge=0, le=2)
+    seed: int = Field(0, ge=0)
+    attempts: int = Field(3, ge=1, le=10, description="seeds tried for an answer that is cut off or does not parse")
+    in_flight: int = Field(64, ge=1, le=4096, description="requests in flight at most; the engine room finds how many help")
+    timeout_s: float = Field(120, gt=0, description="seconds that one request may take")
+    wait_s: float = Field(600, ge=0, description="seconds that a server which does not answer is waited for")
+    engine_args: dict[str, Any] = Field({}, description="vllm: further arguments of vllm.LLM")
+
+
 class Captions(Section):
-    engine: Literal["grounded"] = "grounded"
+    engine: Literal["grounded", "vllm", "openai"] = "grounded"
     complexion: bool = Field(False, description="let captions name the complexion")
+    recheck: bool = Field(False, description="ask the model about unverified claims again, as yes/no questions")
+    max_chars: int = Field(900, ge=80, le=4000, description="longest caption that a model may write")
+    prompts: str | None = Field(None, description="a folder whose .jinja files replace those of the package")
+
+
+class QaGroups(Section):
+    """Shares of the questions by group of attributes (paper: appearance, action, emotion; drawn there as 50 : 24 : 26)."""
+
+    appearance: float = Field(0.5, ge=0)
+    action: float = Field(0.3, ge=0)
+    emotion: float = Field(0.2, ge=0)
+
+
+class QaKinds(Section):
+    """Shares of the questions by kind."""
+
+    true_false: float = Field(0.25, ge=0)
+    choice_2_3: float = Field(0.25, ge=0)
+    choice_4: float = Field(0.25, ge=0)
+    open: float = Field(0.25, ge=0)
+
+
+class Qa(Section):
+    engine: Literal["templates", "vllm", "openai"] = "templates"
+    per_sample: int = Field(8, ge=1, le=64, description="questions a sample (paper: about 7.7)")
+    groups: QaGroups = QaGroups()
+    kinds: QaKinds = QaKinds()
+    prompts: str | None = Field(None, description="a folder whose .jinja files replace those of the package")
 
 
 class Shards(Section):
@@ -150,7 +198,12 @@ class Recipe(Section):
     duplicates: Duplicates = Duplicates()
     identities: Identities = Identities()
     splits: Splits = Splits()
+    attributes: str | None = Field(
+        None, description="an attribute model (`unif2ace-model attributes`): an .onnx file whose predictions are evidence"
+    )
+    llm: Llm = Llm()
     captions: Captions = Captions()
+    qa: Qa = Qa()
     shards: Shards = Shards()
     alarm: Alarm = Alarm()
 

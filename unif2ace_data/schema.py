@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -72,12 +72,15 @@ class Attribute(Model):
 
 
 class Source(Model):
+    """Where the photo comes from. `captions`: what the source itself says of it, a caption a line ("": nothing)."""
+
     dataset: str
     id: str
     sha256: str
     licence: str
     author: str
     url: str
+    captions: str = ""
 
 
 class Image(Model):
@@ -107,29 +110,59 @@ class Face(Model):
 
 
 class Captioner(Model):
+    """Who wrote the caption. `removed`: claims of it that the evidence contradicted, and that were rewritten or cut
+    (`attribute=value` or `attribute!=value`, separated by blanks; "": none)."""
+
     engine: str
     model: str
     revision: str
     prompt_sha256: str
+    removed: str = ""
 
 
 class Claim(Model):
-    """`caption[span[0]:span[1]]` states `attribute = value`."""
+    """`caption[span[0]:span[1]]` states `attribute = value` (`negated`: that it is not so).
+
+    `by`: whose evidence settled the verdict, as in Evidence.by; "" where nothing did.
+    """
 
     attribute: str
     value: str
+    negated: bool = False
     span: list[int]
     verdict: Verdict
+    by: str = ""
+
+
+QAKind = Literal["true_false", "choice_2_3", "choice_4", "open"]
+Check = Literal["pass", "fail", "unchecked"]
+NOT_VISIBLE = "not_visible"  # the value of an answer "this cannot be seen"
+
+
+class Checks(Model):
+    """What was checked of a question; a published one has no `fail` (docs/qa.md)."""
+
+    derivable: Check  # the answer was found again from claims or image, without seeing it
+    blind: Check  # the answer cannot be guessed without the image
+    one_correct: Check  # of the options exactly one is right
+    no_giveaway: Check  # the question does not hold its answer
+    distinct: Check  # no other question of the sample asks the same
+    allowed: Check  # nothing forbidden: identity, ethnicity, …
 
 
 class QA(Model):
+    """One question. `value` is the answer in the taxonomy's words; `letter` the right option's ("" for open questions)."""
+
     question: str
     answer: str
-    kind: str
-    category: str
+    kind: QAKind
+    category: Group
     attribute: str
+    value: str
     options: list[str]
+    letter: str
     verdict: Verdict
+    checks: Checks
     source: str
 
 

@@ -122,7 +122,7 @@ def sample_of(
         split=split_name(row),
         source=Source(
             dataset=ref.dataset, id=ref.source_id, sha256=record.sha256,
-            licence=notes.licence or licence, author=notes.author, url=notes.url,
+            licence=notes.licence or licence, author=notes.author, url=notes.url, captions="\n".join(notes.captions),
         ),
         image=Image(
             width=side, height=side, align=recipe.faces.align.mode, quad=face.quad,
