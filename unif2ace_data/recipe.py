@@ -135,7 +135,9 @@ class Llm(Section):
     temperature: float = Field(0.2, ge=0, le=2)
     seed: int = Field(0, ge=0)
     attempts: int = Field(3, ge=1, le=10, description="seeds tried for an answer that is cut off or does not parse")
-    in_flight: int = Field(64, ge=1, le=4096, description="requests in flight at most; the engine room finds how many help")
+    in_flight: int = Field(
+        64, ge=1, le=4096, description="requests in flight at most; the engine room finds how many help"
+    )
     timeout_s: float = Field(120, gt=0, description="seconds that one request may take")
     wait_s: float = Field(600, ge=0, description="seconds that a server which does not answer is waited for")
     engine_args: dict[str, Any] = Field({}, description="vllm: further arguments of vllm.LLM")
@@ -199,7 +201,8 @@ class Recipe(Section):
     identities: Identities = Identities()
     splits: Splits = Splits()
     attributes: str | None = Field(
-        None, description="an attribute model (`unif2ace-model attributes`): an .onnx file whose predictions are evidence"
+        None,
+        description="an attribute model (`unif2ace-model attributes`): an .onnx file whose predictions are evidence",
     )
     llm: Llm = Llm()
     captions: Captions = Captions()
