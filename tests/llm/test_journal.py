@@ -1,0 +1,78 @@
+"""The journal keeps every answer by what decided it, through kills."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from unif2ace_data.llm.engine import Answer, Request
+from unif2ace_data.llm.journal import Journal
+from unif2ace_data.schema import UserError
+
+REQUEST = Request("draft", "system", "user", 64, 0.2, 0, image=b"jpeg", schema={"type": "object"})
+ANSWER = Answer("text", "stop", 10, 5, 0.5)
+
+
+def test_an_answer_is_found_by_what_decided_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    key = REQUEST.key("model", "r1")
+    assert journal.get(key) is None
+    journal.put(key, "draft", "model", ANSWER)
+    assert journal.get(key) == ANSWER
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(REQUEST, image=b"other"), replace(REQUEST, image=None), replace(REQUEST, system="s"),
+        replace(REQUEST, user="u"), replace(REQUEST, schema=None), replace(REQUEST, max_tokens=65),
+        replace(REQUEST, temperature=0.3), replace(REQUEST, seed=1),
+    ],
+)  # fmt: skip
+def test_whatever_decides_an_answer_changes_the_key(other: Request) -> None:
+    assert other.key("model", "r1") != REQUEST.key("model", "r1")
+
+
+def test_model_and_revision_change_the_key_and_the_stage_does_not() -> None:
+    keys = {REQUEST.key(model, revision) for model in ("a", "b") for revision in ("1", "2")}
+    assert len(keys) == 4
+    assert replace(REQUEST, stage="refine").key("a", "1") == REQUEST.key("a", "1")
+
+
+def test_the_first_answer_to_a_request_stays(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.put("k", "draft", "model", ANSWER)
+    journal.put("k", "draft", "model", replace(ANSWER, text="later"))
+    found = journal.get("k")
+    assert found is not None and found.text == "text"
+
+
+def test_answers_survive_a_process_that_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    program = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom unif2ace_data.llm.engine import Answer\n"
+        "from unif2ace_data.llm.journal import Journal\njournal = Journal(Path(sys.argv[1]))\n"
+        "for i in range(500):\n    journal.put(str(i), 'draft', 'm', Answer(str(i), 'stop', 1, 1, 0.0))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(path)]).returncode == -9
+    journal = Journal(path)
+    assert all((found := journal.get(str(i))) is not None and found.text == str(i) for i in range(500))
+
+
+def test_another_file_is_no_journal(tmp_path: Path) -> None:
+    (tmp_path / "journal.sqlite").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(UserError, match="not a journal"):
+        Journal(tmp_path / "journal.sqlite")
+
+
+def test_means_tell_what_a_stage_costs(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.put("a", "draft", "model", Answer("", "stop", 100, 10, 1.0))
+    journal.put("b", "draft", "model", Answer("", "stop", 200, 30, 3.0))
+    journal.put("c", "draft", "another", Answer("", "stop", 900, 900, 9.0))
+    assert journal.means("model") == {"draft": (2, 150, 20, 2.0)}

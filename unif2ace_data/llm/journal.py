@@ -1,0 +1,62 @@
+"""The journal: every answer that ever arrived, by what decided it, so that nothing is asked (and paid for) twice.
+
+One SQLite file in the private folder. Every answer is committed before anything else happens to it, so a killed process
+loses what was in flight and nothing else. Keys are of the request alone: whatever else is re-configured, it is found again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from unif2ace_data.llm.engine import Answer
+from unif2ace_data.schema import UserError
+
+TABLES = """
+create table if not exists answers (
+  key text primary key, stage text not null, model text not null, text text not null, finish text not null,
+  prompt_tokens integer not null, completion_tokens integer not null, seconds real not null);
+create index if not exists answers_by_stage on answers (stage, model);
+"""
+
+
+class Journal:
+    """Used by one thread. Raises UserError where the file is no journal."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path = path
+        self.db = sqlite3.connect(path, isolation_level=None, timeout=30)
+        try:
+            # WAL with synchronous=normal: a killed process loses nothing; a power cut may cost the last answers, never the file.
+            self.db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + TABLES)
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{path} is not a journal of answers ({error}): move it away and run again") from None
+
+    def get(self, key: str) -> Answer | None:
+        row = self.db.execute(
+            "select text, finish, prompt_tokens, completion_tokens, seconds from answers where key=?", (key,)
+        ).fetchone()
+        return Answer(*row) if row else None
+
+    def put(self, key: str, stage: str, model: str, answer: Answer) -> None:
+        """Committed when this returns. The first answer to a request stays the answer."""
+        self.db.execute(
+            "insert or ignore into answers values (?,?,?,?,?,?,?,?)",
+            (
+                key, stage, model, answer.text, answer.finish,
+                answer.prompt_tokens, answer.completion_tokens, round(answer.seconds, 3),
+            ),
+        )  # fmt: skip
+
+    def means(self, model: str) -> dict[str, tuple[int, float, float, float]]:
+        """By stage: answers of this model, and their mean prompt tokens, completion tokens and seconds."""
+        rows = self.db.execute(
+            "select stage, count(*), avg(prompt_tokens), avg(completion_tokens), avg(seconds) from answers "
+            "where model=? group by stage",
+            (model,),
+        )
+        return {row[0]: (row[1], row[2], row[3], row[4]) for row in rows}
+
+    def close(self) -> None:
+        self.db.close()

@@ -1,0 +1,187 @@
+"""The engine room: asks, waits, asks again; journals every answer; never lets one row or a dead server cost finished work.
+
+What can go wrong, and what is done:
+    answer cut off or does not parse   another seed, `attempts` times; then the row fails (AnswerFailed)
+    refused (400, 413, 422)            the row fails at once
+    failed or too slow (500, time-out) asked again after a pause, `attempts` times; then the row fails
+    busy (429, 503)                    fewer requests in flight, asked again when the server says, or later and later
+    nobody answers                     everything waits until somebody does; after `wait_s` the run ends with UserError
+    wrong key, no such model           the run ends with UserError
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from unif2ace_data.llm.engine import Answer, Broken, Busy, Engine, Refused, Request, Unreachable
+from unif2ace_data.llm.in_flight import InFlight
+from unif2ace_data.llm.journal import Journal
+from unif2ace_data.recipe import Llm
+from unif2ace_data.schema import UserError
+
+T = TypeVar("T")
+
+PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds: first pause before a request is sent again, doubled each time
+LOST = 5  # our choice: a request in whose company the connection was lost this often fails alone
+
+
+class AnswerFailed(Exception):
+    """No usable answer for one row. The message says at which stage and why."""
+
+    def __init__(self, stage: str, why: str) -> None:
+        super().__init__(f"{stage}: {why}")
+        self.stage, self.why = stage, why
+
+
+@dataclass(slots=True)
+class Account:
+    """What one stage cost in this run. `journalled`: answers that were at hand; `again`: requests that had to be repeated."""
+
+    asked: int = 0
+    journalled: int = 0
+    again: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+
+
+class EngineRoom:
+    """One engine, its journal, and the accounts of this run. Use from one event loop; `close` in the end."""
+
+    def __init__(self, engine: Engine, journal: Journal, settings: Llm) -> None:
+        self.engine, self.journal, self.settings = engine, journal, settings
+        self.in_flight = InFlight(min(engine.most, settings.in_flight))
+        self.accounts: dict[str, Account] = {}
+        self._pending: dict[str, asyncio.Future[Answer]] = {}
+        self._opened = False
+        self._opening = asyncio.Lock()
+        self._outage: asyncio.Task[None] | None = None
+
+    async def ask(self, request: Request, parse: Callable[[str], T]) -> T:
+        """The parsed answer. `parse` raises ValueError for what it cannot use. Raises AnswerFailed, UserError."""
+        why = ""
+        for attempt in range(self.settings.attempts):
+            answer = await self._answer(replace(request, seed=request.seed + attempt))
+            if answer.finish == "length":
+                why = f"cut off at {request.max_tokens} tokens"
+                continue
+            try:
+                return parse(answer.text)
+            except ValueError as error:
+                why = f"not usable: {error}"
+        self._account(request).failed += 1
+        raise AnswerFailed(request.stage, f"{why} ({self.settings.attempts} seeds tried)")
+
+    async def close(self) -> None:
+        if self._outage is not None:
+            self._outage.cancel()
+        await self.engine.close()
+
+    # ---------------------------------------------------------------- one request
+
+    async def _answer(self, request: Request) -> Answer:
+        """From the journal, from the same request already in flight, or from the engine."""
+        key = request.key(self.engine.model, self.engine.revision)
+        account = self._account(request)
+        known = self.journal.get(key)
+        if known is not None:
+            account.journalled += 1
+            return known
+        if key in self._pending:
+            return await asyncio.shield(self._pending[key])
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._pending[key] = future
+        try:
+            answer = await self._fetch(request, account)
+            self.journal.put(key, request.stage, self.engine.model, answer)
+            future.set_result(answer)
+            return answer
+        except BaseException as error:
+            future.set_exception(error)
+            future.exception()  # seen: nobody else may be waiting
+            raise
+        finally:
+            del self._pending[key]
+
+    async def _fetch(self, request: Request, account: Account) -> Answer:
+        await self._open()
+        pause, broken, lost, refused_since = PAUSE, 0, 0, None
+        while True:
+            if self._outage is not None:
+                await asyncio.shield(self._outage)
+            try:
+                async with self.in_flight.slot():
+                    account.asked += 1
+                    answer = await self.engine.answer(request)
+                self.in_flight.answered()
+                account.prompt_tokens += answer.prompt_tokens
+                account.completion_tokens += answer.completion_tokens
+                account.seconds += answer.seconds
+                return answer
+            except Busy as error:
+                self.in_flight.too_much()
+                refused_since = refused_since or time.monotonic()
+                if time.monotonic() - refused_since > self.settings.wait_s:
+                    raise gone(
+                        f"the server has been refusing requests for {self.settings.wait_s:g} s ({error})"
+                    ) from None
+                await asyncio.sleep(error.after if error.after is not None else pause * random.uniform(0.5, 1.5))
+            except Broken as error:
+                broken += 1
+                if broken >= self.settings.attempts:
+                    account.failed += 1
+                    raise AnswerFailed(request.stage, f"{error} ({broken} times)") from None
+                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+            except Unreachable as error:
+                lost += 1
+                await self._wait_for_server(str(error))
+                if lost >= LOST:
+                    account.failed += 1
+                    raise AnswerFailed(request.stage, f"the connection was lost {lost} times ({error})") from None
+            except Refused as error:
+                account.failed += 1
+                raise AnswerFailed(request.stage, f"refused: {error}") from None
+            pause = min(2 * pause, LONGEST_PAUSE)
+            account.again += 1
+
+    async def _open(self) -> None:
+        async with self._opening:
+            if not self._opened:
+                try:
+                    await self.engine.open()
+                except (Unreachable, Busy, Broken, Refused) as error:
+                    await self._wait_for_server(str(error))
+                self._opened = True
+
+    async def _wait_for_server(self, why: str) -> None:
+        """Wait until the server answers again; all who wait share one who knocks. Raises UserError after `wait_s`."""
+        if self._outage is None:
+            self._outage = asyncio.create_task(self._knock(why))
+        await asyncio.shield(self._outage)
+
+    async def _knock(self, why: str) -> None:
+        started, pause = time.monotonic(), PAUSE
+        while True:
+            try:
+                await self.engine.open()
+                self._outage = None
+                return
+            except (Unreachable, Busy, Broken, Refused) as error:
+                why = str(error)
+            if time.monotonic() - started > self.settings.wait_s:
+                raise gone(f"no answer from the server for {self.settings.wait_s:g} s ({why})")
+            await asyncio.sleep(min(pause, max(0.1, started + self.settings.wait_s - time.monotonic())))
+            pause = min(2 * pause, LONGEST_PAUSE / 2)
+
+    def _account(self, request: Request) -> Account:
+        return self.accounts.setdefault(request.stage, Account())
+
+
+def gone(what: str) -> UserError:
+    return UserError(f"{what}. Every answer that arrived is kept: start the server and run the same command again")
