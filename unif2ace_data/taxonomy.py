@@ -91,6 +91,7 @@ class Entry(Model):
     which: str
     yes_no: str
     words: dict[str, str] = {}
+    hidden_by: dict[str, list[str]] = {}
     labels: dict[str, Label] = {}
     bands: Bands | None = None
     fit: Fit | None = None
@@ -142,6 +143,14 @@ class Entry(Model):
 
 class Taxonomy(Model):
     attributes: dict[str, Entry]
+
+    @model_validator(mode="after")
+    def hidden_by_what_is_known(self) -> Taxonomy:
+        for entry in self.attributes.values():
+            for name, values in entry.hidden_by.items():
+                if name not in self.attributes or set(values) - set(self.attributes[name].values):
+                    raise ValueError(f"{entry.name}: hidden_by names {name} {values}, which the taxonomy does not have")
+        return self
 
     def __getitem__(self, name: str) -> Entry:
         return self.attributes[name]

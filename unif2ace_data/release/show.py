@@ -1,4 +1,4 @@
-"""One sample in the terminal: the picture in half blocks, the caption, its claims with their evidence, the facts."""
+"""One sample in the terminal: picture in half blocks, caption, claims with their evidence, questions, facts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def render_sample(sample: Sample, jpeg: bytes, width: int) -> Group:
     side = max(16, min(width // 2, 48))
     head = Table.grid(padding=(0, 2))
     head.add_row(picture(jpeg, side), facts(sample))
-    return Group(head, Panel(caption_text(sample), title="caption", title_align="left"), claims_table(sample))
+    caption = Panel(caption_text(sample), title="caption", title_align="left")
+    return Group(head, caption, claims_table(sample), *((questions_table(sample),) if sample.qa else ()))
 
 
 def picture(jpeg: bytes, columns: int) -> Text:
@@ -91,4 +92,19 @@ def claims_table(sample: Sample) -> Table:
     for line in table_of(sample):
         cells = (line.attribute, line.value, line.verdict or "not stated", line.confidence, line.evidence)
         table.add_row(*(Text(plain(cell), STYLES[line.verdict] if i == 2 else "") for i, cell in enumerate(cells)))
+    return table
+
+
+def questions_table(sample: Sample) -> Table:
+    """The questions with their options, the right one in colour."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("question", "answer", "about"):
+        table.add_column(name, overflow="fold")
+    for qa in sample.qa:
+        answer = Text()
+        for place, option in enumerate(qa.options):
+            answer.append(plain(f"{'ABCD'[place]} {option}\n"), STYLES[qa.verdict] if option == qa.answer else "dim")
+        if not qa.options:
+            answer.append(plain(qa.answer), STYLES[qa.verdict])
+        table.add_row(Text(plain(qa.question)), answer, Text(plain(f"{qa.attribute}, {qa.kind}"), "dim"))
     return table

@@ -21,8 +21,11 @@ from rich.table import Table
 from rich.text import Text
 
 from unif2ace_data.filters import REASONS
+from unif2ace_data.qa.counts import QaCounts
+from unif2ace_data.release.questions import question_lines, question_tables
 from unif2ace_data.release.read import kept_ledgers, ledger_batches, read_mapping, sample_records, shard_paths, split_of
 from unif2ace_data.schema import SCHEMA_VERSION, SPLITS, UserError
+from unif2ace_data.shards import read_index
 
 STATUSES = ("kept", "dropped", "failed")
 VERDICTS = ("supported", "contradicted", "unverified")
@@ -74,6 +77,28 @@ def compute_stats(out: Path, ledger: Path | None, notes: Sequence[str] | None = 
         **contents_of(samples),
         "notes": said,
     }
+
+
+def published_stats(out: Path) -> dict[str, Any]:
+    """The stats.json of a finished dataset. UserError where it is not that of the shards that are here.
+
+    Shards are looked at for presence and size only, which costs nothing; `verify` reads them.
+    """
+    index = read_index(out)
+    for shard in index["shards"]:
+        path = out / shard["name"]
+        if not path.is_file():
+            raise UserError(
+                f"{path} is missing, so the statistics do not hold; run unif2ace-data verify, or build again"
+            )
+        if path.stat().st_size != shard["bytes"]:
+            raise UserError(
+                f"{path} has {path.stat().st_size} bytes, the index says {shard['bytes']}; run unif2ace-data verify"
+            )
+    found = read_mapping(out / "stats.json")
+    if not found:
+        raise UserError(f"{out / 'stats.json'} is missing or empty; run unif2ace-data build again to write it anew")
+    return found
 
 
 # ------------------------------------------------------------------ ledgers
@@ -166,8 +191,7 @@ class Samples:
     licences: Counter[str] = field(default_factory=Counter)
     credited: int = 0
     captioners: Counter[str] = field(default_factory=Counter)
-    qa_verdicts: Counter[str] = field(default_factory=Counter)
-    qa_kinds: Counter[str] = field(default_factory=Counter)
+    qa: QaCounts = field(default_factory=QaCounts)
 
     @property
     def total(self) -> int:
@@ -199,8 +223,7 @@ def add_sample(samples: Samples, shard: str, record: dict[str, Any]) -> None:
     samples.licences[record["source"]["licence"]] += 1
     samples.credited += bool(record["source"]["author"])
     samples.captioners[" ".join(filter(None, (record["captioner"]["engine"], record["captioner"]["model"])))] += 1
-    samples.qa_verdicts.update(pair["verdict"] for pair in record["qa"])
-    samples.qa_kinds.update(pair["kind"] for pair in record["qa"])
+    samples.qa.add(record["qa"])
 
 
 # ------------------------------------------------------------------ what is written
@@ -298,12 +321,7 @@ def contents_of(samples: Samples) -> dict[str, Any]:
         "claims": {"total": samples.claims.total(), **{verdict: samples.claims[verdict] for verdict in VERDICTS}},
         "licences": dict(sorted(samples.licences.items())),
         "samples_with_author": samples.credited,
-        "qa": {
-            "total": samples.qa_verdicts.total(),
-            "per_sample": round(samples.qa_verdicts.total() / total, 2),
-            "kinds": dict(sorted(samples.qa_kinds.items())),
-            "verdicts": {verdict: samples.qa_verdicts[verdict] for verdict in VERDICTS},
-        },
+        "qa": samples.qa.as_stats(samples.total),
     }
 
 
@@ -339,7 +357,7 @@ def render_stats(stats: dict[str, Any]) -> Group:
         f"captions: {captions['tokens_mean']} tokens ({captions['tokens_min']} to {captions['tokens_max']}), "
         f"{captions['attributes_per_caption']} attributes of {stats['attributes_per_sample']} in a sample",
         "claims: " + ", ".join(f"{stats['claims'][verdict]:,} {verdict}" for verdict in VERDICTS),
-        f"questions: {qa['total']:,} ({qa['per_sample']} per sample)",
+        *question_lines(qa),
         "licences: " + ", ".join(f"{name or 'not stated'} {n:,}" for name, n in stats["licences"].items()),
         *(f"note: {note}" for note in stats["notes"]),
     ]
@@ -361,6 +379,7 @@ def render_stats(stats: dict[str, Any]) -> Group:
         *grid("lost: reason, status, rows", reasons, numbers=(2,)),
         *grid("measured on the kept: least, mean, greatest", spreads, numbers=(1, 2, 3)),
         *grid("attributes: share of the samples, commonest values", attributes, numbers=(1,)),
+        *(part for table in question_tables(qa) for part in grid(*table)),
     )
 
 

@@ -1,0 +1,1 @@
+"""Questions about a sample, from evidence alone, checked and rationed (docs/qa.md)."""

@@ -1,0 +1,270 @@
+"""Which of the questions that could be asked are asked: shares of kinds and groups, and answers that do not repeat.
+
+Every sample in turn, in an order that its key's hash gives, takes the questions that serve the balance of the whole
+dataset best; a few rounds over all samples let each choose again with knowledge of the others. What still breaks the
+bound is then taken back and replaced. The result is a function of the samples and the settings alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from unif2ace_data.qa.forms import MARGIN, Form, Offer
+from unif2ace_data.recipe import Qa
+from unif2ace_data.schema import NOT_VISIBLE, Group, QAKind
+from unif2ace_data.taxonomy import load_taxonomy
+
+KINDS: tuple[QAKind, ...] = ("choice_4", "choice_2_3", "true_false", "open")  # the hardest to balance chooses first
+GROUPS: tuple[Group, ...] = ("appearance", "action", "emotion")
+SLACK = 0.0  # share above chance from which an answer costs: under MARGIN, so that rounding and leftovers fit
+ROUNDS, FEW_OVER = 6, 0.003  # rounds at most; share of the questions over a bound that is left to be replaced
+# Our choices, in units of one answer too many: the group that is behind its share, an attribute asked about twice in
+# one sample, yes or no (or two or three options) the more frequent so far, an open question asked as often as others.
+GROUP_COST, REPEAT_COST, AHEAD_COST, COMMON_COST = 4.0, 1.5, 0.02, 0.3
+JITTER = 0.05
+PLACES, ANSWERS = 8, 16  # an offer packs into one number
+
+
+def order_of(key: str) -> int:
+    """A number of 64 bits that orders samples in a way that has nothing to do with what they show."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
+
+
+def packed(offer: Offer) -> int:
+    return (offer[0] * ANSWERS + offer[1]) * PLACES + offer[2]
+
+
+def unpacked(number: int) -> Offer:
+    return number // (ANSWERS * PLACES), number // PLACES % ANSWERS, number % PLACES
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a form is for the choice. `answers`: how many it has; `chance`: share that guessing gets right.
+
+    `same`: two questions of one sample must not have the same; `names`: the attributes it speaks of; `topics`: by answer,
+    those that may stand for it; `hidden`: an open question whose answer is that it cannot be seen.
+    """
+
+    kind: QAKind
+    answers: int
+    chance: float
+    same: tuple[str, ...]
+    names: tuple[str, ...]
+    topics: tuple[tuple[str, ...], ...]
+    hidden: bool = False
+
+
+def ask_of(form: Form) -> Ask:
+    """The same: one form twice; two true/false questions about one attribute; an attribute as a whole asked twice, as a
+    choice or openly."""
+    name = form.options[0][0][0]
+    kind = "whether" if form.kind == "true_false" else "which"
+    return Ask(
+        kind=form.kind,
+        answers=form.answers,
+        chance=form.chance,
+        same=(kind, name) if form.single else ("of", repr(form.options)),
+        names=tuple(sorted({name for option in form.options for name, _ in option})),
+        topics=tuple(form.topics(answer) for answer in range(form.answers)),
+        hidden=form.kind == "open" and form.options[0][0][1] == NOT_VISIBLE,
+    )
+
+
+class Choice:
+    """The state of a choice over a dataset: the counts that follow from what is asked so far.
+
+    asks: what can be asked; strict: whether the bound of each must hold.
+    """
+
+    def __init__(self, asks: Sequence[Ask], settings: Qa, strict: bool) -> None:
+        self.asks = asks
+        self.counts = [[0] * ask.answers for ask in asks]  # questions by answer
+        self.limits = [ask.chance + SLACK for ask in asks]  # share from which an answer costs
+        self.bounds = [ask.chance + MARGIN if strict else 1.0 for ask in asks]  # share that no answer may pass
+        self.kinds: Counter[str] = Counter()
+        self.groups: Counter[str] = Counter()
+        self.ahead = 0  # questions answered yes, less those answered no
+        self.shorter = 0  # choices of two, less those of three
+        self.opens = sum(ask.kind == "open" for ask in asks) or 1
+        groups = {entry.name: entry.group for entry in load_taxonomy().attributes.values()}
+        self.group_of = [[[groups.get(n, "appearance") for n in topics] for topics in ask.topics] for ask in asks]
+        wanted = settings.groups.model_dump()
+        self.shares = {group: wanted[group] / (sum(wanted.values()) or 1) for group in GROUPS}
+
+    def take(self, offer: Offer, step: int) -> None:
+        """Count a question in (`step` 1) or out (-1)."""
+        number, answer, place = offer
+        kind = self.asks[number].kind
+        self.counts[number][answer] += step
+        self.kinds[kind] += step
+        self.groups[self.group_of[number][answer][place]] += step
+        if kind == "true_false":
+            self.ahead += -step if answer else step
+        elif kind == "choice_2_3":
+            self.shorter += step if self.asks[number].chance == 0.5 else -step
+
+    def breaks(self, number: int, answer: int) -> bool:
+        """Whether one more such question would put its answer over the bound."""
+        counts = self.counts[number]
+        return len(counts) > 1 and counts[answer] + 1 > self.bounds[number] * (sum(counts) + 1) + 1e-9
+
+    def over(self, number: int) -> bool:
+        """Whether an answer of the form is over its bound."""
+        counts = self.counts[number]
+        return len(counts) > 1 and max(counts) > self.bounds[number] * sum(counts) + 1e-9
+
+    def excess(self) -> float:
+        """Questions over the bounds of their forms."""
+        most = ((max(counts), share * sum(counts)) for counts, share in zip(self.counts, self.bounds, strict=True))
+        return sum(max(0.0, commonest - allowed) for commonest, allowed in most)
+
+    def balance_cost(self, number: int, answer: int) -> float:
+        """How much one more such question adds to what the form's answers have too many, in squares; may be negative."""
+        counts, limit = self.counts[number], self.limits[number]
+        allowed = limit * sum(counts)
+        cost = 0.0
+        for count in counts:
+            if count > allowed:
+                cost -= (count - allowed) ** 2
+            if count > allowed + limit:
+                cost += (count - allowed - limit) ** 2
+        here = counts[answer] - allowed - limit
+        return cost + max(here + 1, 0.0) ** 2 - max(here, 0.0) ** 2
+
+    def group_costs(self) -> dict[str, float]:
+        """By group: how far its share of the questions so far is past what is wanted."""
+        asked = self.groups.total() or 1
+        return {
+            group: GROUP_COST * self.groups[group] / (share * asked) if share else 3 * GROUP_COST
+            for group, share in self.shares.items()
+        }
+
+
+class Picking:
+    """The questions of one sample, as they are chosen."""
+
+    def __init__(self, state: Choice, jitter: int, already: Iterable[int] = ()) -> None:
+        self.state = state
+        self.jitter = jitter | 1
+        self.found = array("I")
+        self.asked: set[tuple[str, ...]] = set()
+        self.taken: Counter[str] = Counter()
+        self.kinds: list[QAKind] = []
+        for number in already:
+            self.note(unpacked(number))
+
+    def note(self, offer: Offer) -> None:
+        state, number = self.state, offer[0]
+        self.found.append(packed(offer))
+        self.asked.add(state.asks[number].same)
+        self.taken.update(state.asks[number].names)
+        self.kinds.append(state.asks[number].kind)
+
+    def cheapest(self, offers: Sequence[Offer], within_bound: bool) -> Offer | None:
+        """The offer that costs least among those that ask something new."""
+        state, taken, asked, jitter = self.state, self.taken, self.asked, self.jitter
+        group_costs = state.group_costs()
+        best: tuple[float, Offer] | None = None
+        for offer in offers:
+            number, answer, place = offer
+            ask = state.asks[number]
+            if ask.same in asked or (within_bound and state.breaks(number, answer)):
+                continue
+            cost = group_costs[state.group_of[number][answer][place]]
+            cost += REPEAT_COST * sum([taken[name] for name in ask.names]) / len(ask.names)
+            cost += JITTER * ((jitter * (packed(offer) + 1) * 0x9E3779B97F4A7C15 >> 40) & 1023) / 1024
+            if ask.kind == "open":
+                cost -= REPEAT_COST if ask.hidden else 0.0  # or a reader never learns to say so
+                cost += COMMON_COST * state.counts[number][0] * state.opens / (state.kinds["open"] + state.opens)
+            else:
+                cost += state.balance_cost(number, answer)
+                if ask.kind == "true_false":
+                    cost += AHEAD_COST * max(-50, min(50, -state.ahead if answer else state.ahead))
+                elif ask.kind == "choice_2_3":
+                    shorter = ask.chance == 0.5
+                    cost += AHEAD_COST * max(-50, min(50, state.shorter if shorter else -state.shorter))
+            if best is None or (cost, offer) < best:
+                best = (cost, offer)
+        return best[1] if best else None
+
+    def fill(self, offers: Sequence[Offer], wanted: Sequence[QAKind], within_bound: bool) -> array[int]:
+        """One question for each kind wanted; where there is none of that kind, one of another."""
+        by_kind: dict[QAKind, list[Offer]] = {kind: [] for kind in KINDS}
+        for offer in offers:
+            by_kind[self.state.asks[offer[0]].kind].append(offer)
+        for kind in wanted:
+            for instead in (kind, *(("open",) if not within_bound else ()), *KINDS):
+                best = self.cheapest(by_kind[instead], within_bound)
+                if best is not None:
+                    self.note(best)
+                    self.state.take(best, 1)
+                    break
+        return self.found
+
+
+def wanted_kinds(settings: Qa) -> Iterator[list[QAKind]]:
+    """Sample by sample the kinds to ask, so that the shares come out: always the kind that is furthest behind."""
+    wanted = settings.kinds.model_dump()
+    shares = {kind: wanted[kind] / (sum(wanted.values()) or 1) for kind in KINDS}
+    behind = dict.fromkeys(KINDS, 0.0)
+    while True:
+        kinds: list[QAKind] = []
+        for _ in range(settings.per_sample):
+            for kind in KINDS:
+                behind[kind] += shares[kind]
+            chosen = max(KINDS, key=behind.__getitem__)
+            behind[chosen] -= 1
+            kinds.append(chosen)
+        yield sorted(kinds, key=KINDS.index)
+
+
+def choose(
+    asks: Sequence[Ask], keys: Sequence[str], offers_of: Callable[[int], Sequence[Offer]], settings: Qa, strict: bool
+) -> list[array[int]]:
+    """For each sample the questions it asks, packed, in no order that means anything.
+
+    keys: of the samples; offers_of: what the sample at a place of `keys` could be asked, the same at every call.
+    strict: whether the bound of each ask must hold.
+    """
+    state = Choice(asks, settings, strict)
+    marks = [order_of(key) for key in keys]
+    order = sorted(range(len(keys)), key=lambda i: (marks[i], keys[i]))
+    picks: list[array[int]] = [array("I") for _ in keys]
+    for turn in range(ROUNDS):
+        for i, wanted in zip(order, wanted_kinds(settings), strict=False):
+            for number in picks[i]:
+                state.take(unpacked(number), -1)
+            picks[i] = Picking(state, marks[i] + 2 * turn).fill(offers_of(i), wanted, False)
+        if turn and state.excess() <= FEW_OVER * settings.per_sample * len(keys):
+            break
+    if strict:
+        take_back(state, picks, order)
+        for i, wanted in zip(order, wanted_kinds(settings), strict=False):
+            if len(picks[i]) < settings.per_sample:
+                picking = Picking(state, marks[i], picks[i])
+                missing = Counter(wanted) - Counter(picking.kinds)
+                left = settings.per_sample - len(picks[i])
+                picks[i] = picking.fill(offers_of(i), list(missing.elements())[:left], True)
+    return picks
+
+
+def take_back(state: Choice, picks: list[array[int]], order: Sequence[int]) -> None:
+    """Take questions out of forms that break the bound, the commonest answer first, until none does."""
+    broken = {number for number in range(len(state.asks)) if state.over(number)}
+    where: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for i in order:
+        for question in picks[i]:
+            number, answer, _ = unpacked(question)
+            if number in broken:
+                where.setdefault((number, answer), []).append((i, question))
+    for number in sorted(broken):
+        while state.over(number):
+            counts = state.counts[number]
+            i, question = where[number, counts.index(max(counts))].pop()
+            picks[i].remove(question)
+            state.take(unpacked(question), -1)
