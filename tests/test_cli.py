@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,21 @@ def home(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = cli(command, "--help")
     assert done.returncode == 0 and "Example:" in done.stdout
+
+
+def test_an_interrupt_is_told_whatever_c_code_makes_of_it(tmp_path: Path) -> None:
+    code = (
+        "import signal, unif2ace_data.cli as cli, unif2ace_data.recipe as recipe\n"
+        "def importing(*_):\n"
+        "    try: signal.raise_signal(signal.SIGINT)\n"
+        "    except KeyboardInterrupt: raise ImportError('initialization failed') from None\n"
+        "recipe.load_recipe = importing\n"
+        "cli.main()"
+    )
+    command = [sys.executable, "-c", code, "build", "--src", "."]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 130
+    assert done.stderr == "unif2ace-data: interrupted; finished work is kept, run the same command to go on\n"
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -70,6 +86,10 @@ def test_a_build_needs_no_torch(examples: Path, tmp_path: Path) -> None:
         (["verify", "nowhere"], 1, "no such folder"),
         (["stats", "nowhere"], 1, "no such folder"),
         (["show", "abc", "--shards", "nowhere"], 1, "no such folder"),
+        (["verify", "raw"], 1, "holds neither index.json nor shards"),
+        (["stats", "raw"], 1, "Give the folder that"),
+        (["build", "--src", ".", "--set", "filters.yaw.max=.nan"], 2, "finite number"),
+        (["build", "--src", ".", "--set", "filter.yaw=null"], 2, "did you mean filters?"),
         (["frobnicate"], 2, "No such command"),
     ],
 )
@@ -113,6 +133,23 @@ def test_verify_and_stats_default_to_shards(home: Path) -> None:
     assert verdict["holds"] and verdict["samples"] == 5
     assert json.loads(cli("stats", "--json", cwd=home).stdout)["kept"] == 5
     assert "5" in cli("stats", cwd=home).stdout
+
+
+def test_stats_notice_a_shard_that_is_missing_or_cut(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "shards", tmp_path / "shards")
+    shard = next((tmp_path / "shards").glob("*.tar"))
+    shard.write_bytes(shard.read_bytes()[:-512])
+    cut = cli("stats", cwd=tmp_path)
+    shard.unlink()
+    gone = cli("stats", "--json", cwd=tmp_path)
+    assert cut.returncode == gone.returncode == 1 and gone.stdout == ""
+    assert f"{shard.name} has" in cut.stderr and f"{shard.name} is missing" in gone.stderr
+
+
+def test_an_unfinished_build_is_told_from_a_folder_that_is_no_dataset(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "shards", tmp_path / "shards")
+    (tmp_path / "shards" / "index.json").unlink()
+    assert "run `unif2ace-data build` again to finish" in cli("stats", cwd=tmp_path).stderr
 
 
 def test_two_datasets_at_once_are_wrong_usage(home: Path) -> None:

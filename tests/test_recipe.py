@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,37 @@ def test_overrides_change_one_number_and_keep_its_neighbours() -> None:
         ("splits.train=0.9", "must be 1"),
         ("filters", "write KEY=VALUE"),
         ("filters.face_px.min=[1", "not YAML"),
+        ("filters.face_px.min=-1", "filters.face_px.min"),
+        ("filters.face_px.min=.nan", "filters.face_px.min: Input should be a finite number"),
+        ("filters.sharpness.min=.inf", "filters.sharpness.min"),
+        ("filters.yaw.max=-10", "filters.yaw.max"),
+        ("filters.exposure.min=226", "filters.exposure: min must not be above max"),
+        ("filters.score.min=1.5", "score.min must not be above 1"),
+        ("filters.adult.min_age=.nan", "filters.adult.min_age"),
+        ("filters.adult.max_child_proportion=.inf", "filters.adult.max_child_proportion"),
+        ("alarm.max_failed=.nan", "alarm.max_failed"),
     ],
 )
 def test_bad_overrides_are_named(override: str, named: str) -> None:
     with pytest.raises(UserError, match=named.replace(".", r"\.")) as caught:
         load_recipe("embedded", [override])
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("filter.yaw=null", "filter: there is no such key; did you mean filters?"),
+        ("filters.face_pixels.min=3", "filters.face_pixels: there is no such key; did you mean filters.face_px?"),
+        ("filters.adult.minage=30", "did you mean filters.adult.min_age?"),
+        ("min_age=30", "did you mean filters.adult.min_age?"),
+        ("sources=[{paht: raw}]", "did you mean sources.0.path?"),
+        ("filters.nose=1", "here may stand resolution, face_px,"),
+    ],
+)
+def test_a_misspelt_key_gets_a_suggestion(misspelt: str, meant: str) -> None:
+    with pytest.raises(UserError, match=re.escape(meant)):
+        load_recipe("embedded", [misspelt])
 
 
 def test_unknown_recipes_list_the_known_ones() -> None:

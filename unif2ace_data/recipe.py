@@ -6,8 +6,10 @@ beside the shards with the hashes of every model and prompt that was used.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,13 +19,13 @@ from unif2ace_data.schema import UserError
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SourceSpec(Section):
     """One source: a path, and the manifest (a name in manifests/, or a file) that describes it."""
 
-    path: str
+    path: str = Field(description="empty in the recipe.yaml of a dataset, which does not tell where its sources lay")
     manifest: str = "folder"
 
 
@@ -51,24 +53,30 @@ class Faces(Section):
 
 
 class AtLeast(Section):
-    min: float
+    min: float = Field(ge=0)
 
 
 class AtMost(Section):
-    max: float
+    max: float = Field(ge=0)
 
 
 class Between(Section):
-    min: float
-    max: float
+    min: float = Field(ge=0)
+    max: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def in_order(self) -> Between:
+        if self.min > self.max:
+            raise ValueError("min must not be above max: nothing would pass")
+        return self
 
 
 class AdultGate(Section):
     """Fails closed. Thresholds and what they were measured on: docs/adult-gate.md."""
 
-    min_age: float = Field(35.0, description="the lower of the two expected ages (photo and its mirror image)")
+    min_age: float = Field(35.0, ge=0, description="the lower of the two expected ages (photo and its mirror image)")
     min_source_age: float = Field(
-        25.0, description="where the source states an age (FFHQ's features do), it must reach this"
+        25.0, ge=0, description="where the source states an age (FFHQ's features do), it must reach this"
     )
     max_p_minor: float = Field(0.05, ge=0, le=1, description="probability mass under 18, the larger of the two views")
     max_disagreement: float = Field(12.0, ge=0, description="years between the two views")
@@ -90,6 +98,14 @@ class Filters(Section):
     exposure: Between | None = Between(min=35, max=225)
     nsfw: AtMost | None = None
     adult: AdultGate | None = AdultGate()
+
+    @model_validator(mode="after")
+    def can_be_passed(self) -> Filters:
+        if self.score and self.score.min > 1:
+            raise ValueError("score.min must not be above 1: no detection would pass")
+        if self.exposure and self.exposure.min > 255:
+            raise ValueError("exposure.min must not be above 255: no grey level would pass")
+        return self
 
 
 class Duplicates(Section):
@@ -147,7 +163,7 @@ class Captions(Section):
     engine: Literal["grounded", "vllm", "openai"] = "grounded"
     complexion: bool = Field(False, description="let captions name the complexion")
     recheck: bool = Field(False, description="ask the model about unverified claims again, as yes/no questions")
-    max_chars: int = Field(900, ge=80, le=4000, description="longest caption that a model may write")
+    max_chars: int = Field(720, ge=80, le=4000, description="longest caption that a model may write")
     prompts: str | None = Field(None, description="a folder whose .jinja files replace those of the package")
 
 
@@ -241,8 +257,45 @@ def validated(data: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        lines = [f"  {'.'.join(str(p) for p in e['loc'])}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        lines = [
+            f"  {'.'.join(str(p) for p in e['loc'])}: "
+            + (unknown_key(e["loc"]) if e["type"] == "extra_forbidden" else e["msg"].removeprefix("Value error, "))
+            + ("" if isinstance(e["input"], dict) else f" (got {e['input']!r})")
+            for e in error.errors()
+        ]
         raise UserError(f"recipe {where} does not hold:\n" + "\n".join(lines), 2) from None
+
+
+def unknown_key(loc: tuple[int | str, ...]) -> str:
+    """What to say of a key that no section has: the nearest of its section, the same name elsewhere, or what there is."""
+    *parents, last = map(str, loc)
+    section: type[BaseModel] = Recipe
+    for part in parents:
+        section = section_of(section, part) or section  # a number in a list of sections stays in the section
+    near = get_close_matches(last, section.model_fields, 1)
+    if near:
+        return f"there is no such key; did you mean {'.'.join([*parents, *near])}?"
+    elsewhere = [path for path in key_paths(Recipe) if path.rpartition(".")[2] == last]
+    if len(elsewhere) == 1:
+        return f"there is no such key; did you mean {elsewhere[0]}?"
+    return f"there is no such key; here may stand {', '.join(section.model_fields)}"
+
+
+def section_of(section: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """The section that stands under `key`, also where it may be null or is one of a list."""
+    if key not in section.model_fields:
+        return None
+    kind = section.model_fields[key].annotation
+    return next((k for k in (kind, *get_args(kind)) if isinstance(k, type) and issubclass(k, BaseModel)), None)
+
+
+def key_paths(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every key of a recipe, with dots."""
+    for key in section.model_fields:
+        yield prefix + key
+        below = section_of(section, key)
+        if below:
+            yield from key_paths(below, f"{prefix}{key}.")
 
 
 def set_key(data: dict[str, Any], override: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel
 
-from unif2ace_data.schema import SCHEMA_VERSION, Sample, Split, UserError
+from unif2ace_data.schema import SCHEMA_VERSION, SPLITS, Sample, Split, UserError
 
 BLOCK = 512
 END = b"\0" * (2 * BLOCK)
@@ -195,6 +195,11 @@ def read_index(out: Path) -> dict[str, Any]:
     path = out / INDEX
     if not out.is_dir():
         raise UserError(f"no dataset at {out}: there is no such folder")
+    if not path.is_file() and not begun(out):
+        raise UserError(
+            f"no dataset at {out}: the folder holds neither {INDEX} nor shards, and no {out.absolute().name}.work lies beside "
+            "it. Give the folder that `unif2ace-data build --out` wrote"
+        )
     if not path.is_file():
         raise UserError(
             f"no dataset at {out}: {INDEX} is missing (it is written last: run `unif2ace-data build` again to finish)"
@@ -206,6 +211,13 @@ def read_index(out: Path) -> dict[str, Any]:
         first = str(error).splitlines()[0]
         raise UserError(f"{INDEX} is broken ({first}): run `unif2ace-data build` again to write it anew") from None
     return dict(index)
+
+
+def begun(out: Path) -> bool:
+    """Whether a build has worked on `out`: shards in it, or its private folder beside it."""
+    shards = (path for split in SPLITS for path in out.glob(f"{split}-*.tar"))
+    whole = out.absolute()
+    return whole.with_name(whole.name + ".work").is_dir() or next(shards, None) is not None
 
 
 # ------------------------------------------------------------------ the index

@@ -7,7 +7,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unif2ace_data.curate.splits import assign_splits, place
+from unif2ace_data.curate.splits import assign_splits, join_by_photo, place
 from unif2ace_data.recipe import Splits
 
 
@@ -61,6 +61,27 @@ def test_test_people_of_an_earlier_release_stay_in_test() -> None:
     names, clusters = keys(300), [i // 3 for i in range(300)]
     splits, _ = assign_splits(names, clusters, Splits(), held_out={5, 17})
     assert all(s == "test" for s, c in zip(splits, clusters, strict=True) if c in (5, 17))
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=40))
+def test_groups_cut_neither_an_identity_nor_a_photo_and_are_no_larger_than_they_must(
+    pairs: list[tuple[int, int]],
+) -> None:
+    clusters, photos = [c for c, _ in pairs], [p for _, p in pairs]
+    groups = join_by_photo(clusters, photos)
+    for numbers in (clusters, photos):
+        assert len({*zip(numbers, groups, strict=True)}) == len(set(numbers))
+    reached = {0}  # samples that the first one is tied to, step by step
+    for _ in pairs:
+        reached |= {
+            i for i in range(len(pairs)) for j in reached if pairs[i][0] == pairs[j][0] or pairs[i][1] == pairs[j][1]
+        }
+    assert {i for i, group in enumerate(groups) if group == groups[0]} == reached
+    assert groups[0] == min(clusters[i] for i in reached)
+
+
+def test_one_face_a_photo_leaves_identities_as_they_are() -> None:
+    assert join_by_photo([0, 0, 2, 3, 2], [5, 6, 7, 8, 9]) == [0, 0, 2, 3, 2]
 
 
 @given(st.text(min_size=1))

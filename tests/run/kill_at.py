@@ -12,8 +12,10 @@ import sys
 
 import unif2ace_data.run.describe as describing
 import unif2ace_data.run.pack as packing
+import unif2ace_data.run.rewrite as rewriting
 import unif2ace_data.shards as shards
 from unif2ace_data import cli
+from unif2ace_data.llm.journal import Journal
 from unif2ace_data.run.store import WorkStore
 
 
@@ -42,7 +44,13 @@ def main() -> None:
     elif point == "fsync":
         shards.os.fsync = dying(os.fsync)
     elif point == "index":
-        describing.write_index = dying(describing.write_index)
+        describing.write_index = rewriting.write_index = dying(describing.write_index)
+    elif point == "answer":  # a model's answer has just been journalled
+        Journal.put = dying(Journal.put, after=True)
+    elif point == "shard":  # before a shard is written anew
+        rewriting.write_shard = dying(rewriting.write_shard)
+    elif point == "decided":  # a rewrite is decided, nothing is exchanged yet
+        rewriting.finish = dying(rewriting.finish)
     elif point == "describe":
         describing.write_report = dying(describing.write_report)
     sys.argv = ["unif2ace-data", *sys.argv[sys.argv.index("--") + 1 :]]

@@ -11,12 +11,13 @@ import onnx
 import pyarrow.parquet as pq
 import pytest
 from onnx import helper
-from photographs import write_photos
+from photographs import REGIONS, write_photos
 from PIL import Image
 
 from unif2ace_data.faces.engine import EMBEDDED
 from unif2ace_data.recipe import Recipe, SourceSpec, load_recipe
 from unif2ace_data.run.build import Summary, build, dry_run
+from unif2ace_data.run.private import recipe_at
 from unif2ace_data.schema import UserError
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_data.verify import verify
@@ -107,9 +108,21 @@ def test_photos_that_moved_are_known_by_their_bytes(photos: Path, tmp_path: Path
         target.write_bytes(path.read_bytes())
     moved = build(recipe_for(tmp_path / "raw", *NO_DUPLICATES), out, quiet=True)
     assert (moved.analysed, moved.inputs, moved.counts["kept"]) == (0, 20, 20)
-    few = build(recipe_for(photos, *NO_DUPLICATES), out, limit=5, quiet=True)
-    assert (few.analysed, few.inputs) == (0, 5)
     assert build(recipe_for(photos, *NO_DUPLICATES), out, quiet=True).analysed == 0
+
+
+def test_a_limit_never_shrinks_a_finished_dataset(photos: Path, tmp_path: Path) -> None:
+    out, recipe = tmp_path / "shards", recipe_for(photos, *NO_DUPLICATES)
+    few = build(recipe, out, limit=5, quiet=True)
+    assert few.inputs == 5
+    again, more = (build(recipe, out, limit=n, quiet=True) for n in (5, 8))  # the same, then grown
+    assert (again.root_sha256, again.analysed, more.inputs, more.analysed) == (few.root_sha256, 0, 8, 3)
+    whole = build(recipe, out, quiet=True)
+    shutil.rmtree(whole.work)  # also where nothing but the dataset is left
+    with pytest.raises(UserError, match=r"--limit 5 would shrink .*from 20 inputs to 5: .* another --out") as caught:
+        build(recipe, out, limit=5, quiet=True)
+    assert caught.value.exit_code == 2 and not whole.work.exists()
+    assert read_index(out)["root_sha256"] == whole.root_sha256 and verify(out).holds
 
 
 def test_an_incomplete_copy_of_a_known_dataset_is_said(examples: Path, tmp_path: Path) -> None:
@@ -272,6 +285,25 @@ def test_each_face_its_own_sample(examples: Path, tmp_path: Path) -> None:
     assert verify(each).holds
 
 
+def test_the_people_of_one_photo_stay_in_one_split(examples: Path, tmp_path: Path) -> None:
+    import cv2
+
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for left, right in (("obama.jpg", "biden.jpg"), ("obama2.jpg", "astronaut.png")):  # joined through the first
+        halves = [cv2.resize(cut(cv2.imread(str(examples / n)), n), (400, 400)) for n in (left, right)]
+        cv2.imwrite(str(raw / f"{left}-{right}.png"), np.hstack(halves))
+    settings = ["faces.per_photo=each", "splits.train=0.34", "splits.validation=0.33", "splits.test=0.33"]
+    summary = build(recipe_for(raw, *NO_DUPLICATES, *settings), tmp_path / "shards", quiet=True)
+    assert summary.counts == {"kept": 4} and sorted(summary.splits.values()) == [0, 0, 4]
+    assert any("3 identities form 1 groups" in note for note in summary.notes)
+
+
+def cut(picture: np.ndarray, name: str) -> np.ndarray:
+    left, top, right, bottom = REGIONS[name]
+    return picture[top:bottom, left:right]
+
+
 def test_a_run_that_keeps_nothing_fails_and_touches_nothing(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "shards"
     first = build(recipe_for(photos, *NO_DUPLICATES), out, quiet=True)
@@ -290,13 +322,25 @@ def test_the_adult_gate_is_on_unless_somebody_vouches(photos: Path, tmp_path: Pa
     assert all(row["vouched"] for row in ledger(tmp_path / "shards").values())
 
 
+def test_a_gate_that_stands_open_is_said(photos: Path, tmp_path: Path) -> None:
+    def notes(*settings: str, subjects: str = "unknown") -> str:
+        recipe = recipe_for(photos, *NO_DUPLICATES, *settings, subjects=subjects)
+        return "\n".join(build(recipe, tmp_path / "shards", quiet=True).notes)
+
+    assert "nothing keeps photographs of minors out" in notes("filters.adult=null")
+    assert "filters.adult.min_age=24 is low" in notes("filters.adult.min_age=24")
+    assert " is low" not in notes("filters.adult.min_age=25") + notes("filters.adult.min_age=24", subjects="adults")
+    assert "states an age under 18" in notes("filters.adult.min_source_age=10", subjects="adults")
+
+
 def test_too_many_technical_failures_stop_the_run(photos: Path, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     shutil.copytree(photos, raw)
     for path in sorted(raw.iterdir())[:6]:
         path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(UserError, match=r"6 of 20 inputs failed technically .truncated 6.*alarm.max_failed"):
-        build(recipe_for(raw, *NO_DUPLICATES), tmp_path / "shards", quiet=True)
+    drops = "filters.face_px.min=150"  # these lose rows too, and are no failures
+    with pytest.raises(UserError, match=r"6 of 20 inputs failed technically .truncated 6., more than alarm.max_failed"):
+        build(recipe_for(raw, *NO_DUPLICATES, drops), tmp_path / "shards", quiet=True)
     assert not (tmp_path / "shards" / "index.json").exists()
     accepted = build(recipe_for(raw, *NO_DUPLICATES, "alarm.max_failed=0.5"), tmp_path / "shards", quiet=True)
     assert accepted.counts == {"kept": 14, "failed": 6}
@@ -375,8 +419,23 @@ def test_nothing_private_travels(built: tuple[Path, Summary]) -> None:
 
 
 def test_dry_run_counts_and_writes_nothing(photos: Path, tmp_path: Path) -> None:
-    assert dry_run(recipe_for(photos), None)["inputs"] == 20
-    assert dry_run(recipe_for(photos), 5)["inputs"] == 5
+    assert dry_run(recipe_for(photos), None, 1)["inputs"] == 20
+    assert dry_run(recipe_for(photos), 5, 1)["inputs"] == 5
+
+
+def test_where_a_source_lies_changes_no_byte(examples: Path, tmp_path: Path) -> None:
+    roots = []
+    for name in ("one", "two"):
+        shutil.copytree(examples, tmp_path / name / f"raw-{name}")
+        out = tmp_path / name / "shards"
+        roots.append(build(recipe_for(tmp_path / name / f"raw-{name}"), out, quiet=True).root_sha256)
+        assert f"raw-{name}" not in (out / "recipe.yaml").read_text()
+        assert recipe_at(out).sources == [SourceSpec(path="", manifest="folder")]
+    assert roots[0] == roots[1]
+    with pytest.raises(
+        UserError, match="no such file or folder"
+    ):  # a dataset's own recipe does not read what lies around
+        build(recipe_at(out), tmp_path / "again", quiet=True)
 
 
 def test_an_earlier_releases_test_people_stay_in_test(photos: Path, tmp_path: Path) -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
 from unif2ace_data.run.local import map_chunks
+from unif2ace_data.run.store import WorkStore
 from unif2ace_data.schema import UserError
 
 
@@ -92,3 +98,104 @@ def wait_for_workers(pid: int) -> list[psutil.Process]:
             return found
         time.sleep(0.1)
     raise AssertionError("the driver started no workers")
+
+
+# ------------------------------------------------------------------ Ctrl-C in a real build, on a terminal
+
+
+@pytest.fixture(scope="module")
+def many(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 photographs that differ in their bytes: more work than a second or two can do."""
+    raw = tmp_path_factory.mktemp("many") / "raw"
+    raw.mkdir()
+    for number in range(3):
+        for path in sorted(photos.iterdir()):
+            (raw / f"{number}-{path.name}").write_bytes(path.read_bytes() + bytes([number]))
+    return raw
+
+
+@dataclass
+class Ended:
+    code: int
+    seconds: float  # from the first Ctrl-C to the end
+    screen: str
+    left_alive: list[psutil.Process]
+
+
+def interrupted_build(raw: Path, out: Path, pauses: list[float], early: bool = False) -> Ended:
+    """Start a build on a terminal of its own, press Ctrl-C once photos are finished (`early`: while workers start).
+
+    pauses: seconds before each further Ctrl-C.
+    """
+    command = [sys.executable, "-m", "unif2ace_data.cli", "build", "--src", str(raw), "--out", str(out)]
+    command += ["--workers", "2", "--subjects", "adults"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(command[0], command)
+    driver, screen = psutil.Process(pid), bytearray()
+    reader = threading.Thread(target=read_terminal, args=(terminal, screen))
+    reader.start()
+    family: list[psutil.Process] = []
+    try:
+        log = out.with_name(out.name + ".work") / "log.jsonl"
+        deadline = time.monotonic() + 60
+        while not (workers_of(pid) if early else log.exists() and '"analysed"' in log.read_text()):
+            assert time.monotonic() < deadline and driver.status() != psutil.STATUS_ZOMBIE, screen.decode()
+            time.sleep(0.02)
+        family = driver.children(recursive=True)
+        started = time.monotonic()
+        for pause in (0, *pauses):
+            time.sleep(pause)
+            os.write(terminal, b"\x03")  # the terminal sends SIGINT to the driver and to every worker
+        code = driver.wait(timeout=15)
+        seconds = time.monotonic() - started
+        _, alive = psutil.wait_procs(family, timeout=5)
+    finally:
+        for process in [p for p in (driver, *family) if p.is_running()]:
+            process.kill()
+        reader.join(timeout=5)
+        os.close(terminal)
+    assert code is not None
+    return Ended(code, seconds, screen.decode(), alive)
+
+
+def read_terminal(terminal: int, screen: bytearray) -> None:
+    with contextlib.suppress(OSError):  # Linux: EIO when the last process has left the terminal
+        while data := os.read(terminal, 4096):
+            screen.extend(data)
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    return [p for p in psutil.Process(pid).children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
+
+
+@pytest.mark.parametrize(
+    ("pauses", "early"),
+    [
+        ([], False),
+        ([0.02], False),
+        *(pytest.param(p, e, marks=pytest.mark.slow) for p in ([0.1], [0.02] * 5) for e in (False, True)),
+        pytest.param([], True, marks=pytest.mark.slow),
+    ],
+)
+def test_ctrl_c_ends_a_build_within_seconds_and_leaves_no_worker(
+    many: Path, tmp_path: Path, pauses: list[float], early: bool
+) -> None:
+    ended = interrupted_build(many, tmp_path / "shards", pauses, early)
+    assert ended.code == 130 and ended.seconds < 5 and ended.left_alive == []
+    said = [line for line in ended.screen.splitlines() if line.strip("^C")]  # the terminal shows keys as ^C
+    assert said[-1] == "unif2ace-data: interrupted; finished work is kept, run the same command to go on"
+    assert "Traceback" not in ended.screen and "leaked" not in ended.screen
+
+
+@pytest.mark.slow
+def test_after_ctrl_c_the_next_run_goes_on_where_it_was(many: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shards"
+    interrupted_build(many, out, [0.02])
+    store = WorkStore(out.with_name("shards.work"))
+    finished = store.db.execute("select count(*) from analyses").fetchone()[0]
+    store.close()
+    assert 0 < finished < 60
+    command = [sys.executable, "-m", "unif2ace_data.cli", "build", "--src", str(many), "--out", str(out), "--json"]
+    again = subprocess.run([*command, "--subjects", "adults"], capture_output=True, text=True, check=True)
+    assert json.loads(again.stdout)["analysed"] == 60 - finished

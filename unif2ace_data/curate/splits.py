@@ -1,5 +1,8 @@
 """Train, validation, test: each identity goes whole to one of them, by a hash of its smallest key.
 
+Where each face of a photo is a sample, the people of one photo stay together as well: crops of neighbours overlap, and
+light and background would tell a model which they are.
+
 The hash makes the assignment independent of order and nearly independent of what else is in the dataset. With few
 people a split can come out empty; then the person whose hash lies nearest to that split's range is moved there, and
 what is impossible (more splits than people) is said.
@@ -19,7 +22,7 @@ def assign_splits(
 ) -> tuple[list[Split], list[str]]:
     """(split of each sample, notes to the user).
 
-    keys: sample keys; clusters: cluster number of each sample; held_out: clusters that must be in test
+    keys: sample keys; clusters: number of each sample's identity, or group of identities; held_out: those that must be in test
     (the test people of an earlier release).
     """
     held_out = held_out or set()
@@ -35,6 +38,26 @@ def assign_splits(
             chosen[cluster] = "test"
     notes = fill_empty(chosen, places, edges, held_out)
     return [chosen[c] for c in clusters], notes
+
+
+def join_by_photo(clusters: list[int], photos: list[int]) -> list[int]:
+    """The group of each sample, as the smallest cluster in it: clusters that share a photo, also through others, are one.
+
+    clusters, photos: cluster number and photo number of each sample.
+    """
+    parent = {cluster: cluster for cluster in clusters}
+
+    def root(cluster: int) -> int:
+        while parent[cluster] != cluster:
+            parent[cluster] = parent[parent[cluster]]
+            cluster = parent[cluster]
+        return cluster
+
+    first: dict[int, int] = {}  # of each photo, the cluster of its first sample
+    for cluster, photo in zip(clusters, photos, strict=True):
+        low, high = sorted((root(cluster), root(first.setdefault(photo, cluster))))
+        parent[high] = low
+    return [root(cluster) for cluster in clusters]
 
 
 def place(key: str, salt: str) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from unif2ace_data.captions.vlm import facts_of
+from unif2ace_data.captions.check import facts_of
 from unif2ace_data.llm.engine import Request
 from unif2ace_data.llm.prompts import Prompts, pairs
 from unif2ace_data.llm.room import AnswerFailed, EngineRoom

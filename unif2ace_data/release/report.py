@@ -19,6 +19,7 @@ import yaml
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
+from unif2ace_data.release.claims import claim_rows
 from unif2ace_data.release.read import ledger_batches, read_mapping, strided_samples
 from unif2ace_data.release.stats import BINS, compute_stats
 from unif2ace_data.schema import Attribute, Claim, Sample, UserError
@@ -88,7 +89,8 @@ def write_report(target: Path, out: Path, work: Path | None, thumbnail: Callable
         most //= 2
         cards = [card(sample, jpeg) for sample, jpeg in strided_samples(out, most)]
         try:
-            html = template.render(**facts, funnel=funnel(stats), charts=charts(stats), cards=cards)
+            parts = {"funnel": funnel(stats), "charts": charts(stats), "unmeasured": claim_rows(stats["claims"])}
+            html = template.render(**facts, **parts, cards=cards)
         except (KeyError, jinja2.UndefinedError) as error:
             raise UserError(f"{out / 'stats.json'} is not of this schema ({error}); build again") from None
         page = html.encode("utf-8", "replace")

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from unif2ace_data.filters import REASONS
 from unif2ace_data.qa.counts import QaCounts
+from unif2ace_data.release.claims import ClaimCounts, claim_rows
 from unif2ace_data.release.questions import question_lines, question_tables
 from unif2ace_data.release.read import kept_ledgers, ledger_batches, read_mapping, sample_records, shard_paths, split_of
 from unif2ace_data.schema import SCHEMA_VERSION, SPLITS, UserError
@@ -191,6 +192,7 @@ class Samples:
     licences: Counter[str] = field(default_factory=Counter)
     credited: int = 0
     captioners: Counter[str] = field(default_factory=Counter)
+    fates: ClaimCounts = field(default_factory=ClaimCounts)
     qa: QaCounts = field(default_factory=QaCounts)
 
     @property
@@ -223,6 +225,7 @@ def add_sample(samples: Samples, shard: str, record: dict[str, Any]) -> None:
     samples.licences[record["source"]["licence"]] += 1
     samples.credited += bool(record["source"]["author"])
     samples.captioners[" ".join(filter(None, (record["captioner"]["engine"], record["captioner"]["model"])))] += 1
+    samples.fates.add(record)
     samples.qa.add(record["qa"])
 
 
@@ -318,7 +321,11 @@ def contents_of(samples: Samples) -> dict[str, Any]:
             "token_edges": list(TOKEN_EDGES),
             "token_counts": np.histogram(np.clip(lengths, 0, TOKEN_EDGES[-1] - 1), TOKEN_EDGES)[0].tolist(),
         },
-        "claims": {"total": samples.claims.total(), **{verdict: samples.claims[verdict] for verdict in VERDICTS}},
+        "claims": {
+            "total": samples.claims.total(),
+            **{verdict: samples.claims[verdict] for verdict in VERDICTS},
+            **samples.fates.as_stats(),
+        },
         "licences": dict(sorted(samples.licences.items())),
         "samples_with_author": samples.credited,
         "qa": samples.qa.as_stats(samples.total),
@@ -379,6 +386,11 @@ def render_stats(stats: dict[str, Any]) -> Group:
         *grid("lost: reason, status, rows", reasons, numbers=(2,)),
         *grid("measured on the kept: least, mean, greatest", spreads, numbers=(1, 2, 3)),
         *grid("attributes: share of the samples, commonest values", attributes, numbers=(1,)),
+        *(
+            grid("claims by engine and attribute: claims, contradicted (removed), unverified", rows, numbers=(2, 3, 4))
+            if (rows := claim_rows(stats["claims"]))
+            else ()
+        ),
         *(part for table in question_tables(qa) for part in grid(*table)),
     )
 

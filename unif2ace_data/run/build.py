@@ -6,26 +6,31 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from unif2ace_data import __version__
 from unif2ace_data.captions.text import notes_hash, text_config
 from unif2ace_data.faces.analyse import analysis_config, config_hash
 from unif2ace_data.faces.engine import find_pack
-from unif2ace_data.recipe import Recipe, SourceSpec
+from unif2ace_data.recipe import Captions, Llm, Recipe, SourceSpec
 from unif2ace_data.run import pack as packing
+from unif2ace_data.run.captioning import ModelWork, caption_config, caption_engine, caption_missing, foreseen
 from unif2ace_data.run.decide import RELEASE, Decision, Row, decide
 from unif2ace_data.run.describe import describe, resolved_recipe
 from unif2ace_data.run.local import map_chunks
 from unif2ace_data.run.private import work_folder
 from unif2ace_data.run.progress import Log, Progress
+from unif2ace_data.run.rewrite import ASKED, RECAPTION, finish, merged
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.run.work import Result, analyse_chunk, crop_chunk, hash_chunk
+from unif2ace_data.run.work import Result, TextJob, analyse_chunk, crop_chunk, hash_chunk, text_chunk
 from unif2ace_data.schema import InputRef, PhotoRecord, UserError
-from unif2ace_data.shards import INDEX, dataset_shards
+from unif2ace_data.shards import INDEX, dataset_shards, read_index
 from unif2ace_data.sources.listing import list_inputs, notes, source_prefixes
 from unif2ace_data.sources.manifest import Manifest, load_manifest
 
@@ -48,6 +53,7 @@ class Summary:
     seconds: float
     root_sha256: str = ""
     notes: list[str] = field(default_factory=list)
+    asked: ModelWork = field(default_factory=ModelWork)
 
 
 def build(
@@ -65,30 +71,45 @@ def build(
     started = time.monotonic()
     manifests = [load_manifest(spec.manifest) for spec in recipe.sources]
     check_places(recipe, out)
+    check_limit(out, limit)
     pack = find_pack(recipe.faces.engine)
     config = analysis_config(recipe.faces, pack, recipe.filters.nsfw is not None)
     config_id, crops_id = config_hash(config), config_hash([config, recipe.faces.align.model_dump()])
-    texts_id = text_config(recipe, config_id)
+    evidence_id = text_config(recipe, config_id)
     store = WorkStore(work_folder(out))
     log = Log(store.folder / "log.jsonl")
     try:
+        finish(store, out)
+        recipe = with_recaption(store, recipe)
+        engine = caption_engine(recipe)
+        texts_id = caption_config(recipe, engine, evidence_id, crops_id)
+        store.set_fact("evidence", evidence_id)
+        store.set_fact("crops", crops_id)
+        store.set_fact("manifests", orjson.dumps([m.model_dump() for m in manifests]).decode())
         log.write("build", version=__version__, recipe=recipe.model_dump(), out=str(out), workers=workers)
         inputs = store.list_inputs(listed(recipe, manifests, limit, splits_from))
         if not inputs:
             raise UserError(f"no inputs: nothing was found in {', '.join(s.path for s in recipe.sources)}")
         recognise(store, config_id, workers, quiet)
-        analysed = analyse(store, recipe, config_id, crops_id, texts_id, workers, log, quiet)
+        analysed = analyse(store, recipe, config_id, crops_id, evidence_id, workers, log, quiet)
         decision = decide(store, config_id, recipe, pack)
         cropped = cut_missing(store, recipe, config_id, crops_id, decision, workers, log, quiet)
+        write_missing_texts(store, recipe, config_id, crops_id, evidence_id, decision, workers, log, quiet)
+        asked = ModelWork()
+        if engine is not None:
+            asked = caption_missing(store, recipe, engine, decision.kept, crops_id, evidence_id, texts_id, log, quiet)
+        packing.set_text_facts(store, decision.kept, texts_id)
         ledger = store.folder / "ledger.new.parquet"  # takes its name when the dataset that it tells of is published
         packing.write_ledger(ledger, decision.rows, public=False)
         alarm(recipe, decision, ledger)
         decision.notes += chain.from_iterable(notes(s, m) for s, m in zip(recipe.sources, manifests, strict=True))
         decision.notes += incomplete(manifests, decision.rows)
+        decision.notes += unasked(store, decision.kept)
         licences = {m.name: m.licence.text for m in manifests}
         digits = packing.prefix_digits(store, decision.kept, recipe, crops_id)
-        parts = [crops_id, texts_id, config_hash(licences)]
-        planned = packing.plan_shards(store, decision.kept, config_id, parts, digits)
+        planned = packing.plan_shards(
+            store, decision.kept, config_id, [crops_id, config_hash(licences)], texts_id, digits
+        )
         progress = Progress("packing", len(decision.kept), quiet)
         samples = functools.partial(
             packing.samples_of,
@@ -100,7 +121,7 @@ def build(
             licences=licences,
         )
         finished = packing.write_missing(
-            store, planned, samples, out, recipe.shards.max_bytes, lambda n: progress.advance(n, [])
+            store, planned, samples, texts_id, out, recipe.shards.max_bytes, lambda n: progress.advance(n, [])
         )
         progress.close()
         packing.publish(store, planned, out)
@@ -112,13 +133,14 @@ def build(
             }
             for p in planned
         ]  # fmt: skip
-        resolved = resolved_recipe(recipe, config, manifests, digits)
+        resolved = resolved_recipe(recipe, engine, config, manifests, digits)
+        resolved = merged(resolved, orjson.loads(store.fact(ASKED, "{}")))
         root = describe(out, store, shards, decision, resolved, manifests)
         summary = Summary(
             out=out, work=store.folder, inputs=len({r.source_id for r in decision.rows}), analysed=analysed, cropped=cropped,
             counts=dict(decision.counts()), reasons=dict(decision.reasons()),
             splits={s: sum(r.split == s for r in decision.kept) for s in ("train", "validation", "test")},
-            shards=len(shards), seconds=round(time.monotonic() - started, 1), root_sha256=root, notes=decision.notes,
+            shards=len(shards), seconds=round(time.monotonic() - started, 1), root_sha256=root, notes=decision.notes, asked=asked,
         )  # fmt: skip
         log.write("done", inputs=summary.inputs, counts=summary.counts, reasons=summary.reasons, root_sha256=root)
         return summary
@@ -133,7 +155,7 @@ def check_places(recipe: Recipe, out: Path) -> None:
         raise UserError("no source: give --src FOLDER (or --src MANIFEST=FOLDER), or `sources:` in the recipe", 2)
     for spec in recipe.sources:
         path = Path(spec.path)
-        if not path.exists():
+        if not spec.path or not path.exists():
             raise UserError(f"--src {spec.path}: there is no such file or folder", 2)
         if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
             raise UserError(f"--out {out} lies inside --src {spec.path}: the next run would read its own output", 2)
@@ -142,6 +164,23 @@ def check_places(recipe: Recipe, out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not (out / INDEX).is_file() and not work_folder(out).is_dir():
         raise UserError(
             f"--out {out} holds other files and no dataset of this toolkit: choose an empty or a new folder", 2
+        )
+
+
+def check_limit(out: Path, limit: int | None) -> None:
+    """Refuse a `--limit` that would replace a finished dataset by one of fewer inputs.
+
+    The index tells how many went into the dataset, also where `out.work` is gone; one that was built with the same or a
+    smaller limit holds no more than `limit`, and so may be built again or grow.
+    """
+    if limit is None or not (out / INDEX).is_file():
+        return
+    there = int(read_index(out)["counts"]["inputs"])
+    if limit < there:
+        raise UserError(
+            f"--limit {limit} would shrink the finished dataset at {out} from {there} inputs to {limit}: give a trial another "
+            "--out, or leave --limit out",
+            2,
         )
 
 
@@ -174,19 +213,25 @@ def released_tests(release: Path) -> Iterator[InputRef]:
                 yield ref
 
 
-def dry_run(recipe: Recipe, limit: int | None) -> dict[str, Any]:
-    """What a build would read: inputs by kind, and those that cannot be used as listed. Reads no image, writes nothing."""
+def dry_run(recipe: Recipe, limit: int | None, rate: float) -> dict[str, Any]:
+    """What a build would read: inputs by kind, and those that cannot be used as listed. Reads no image, writes nothing.
+
+    With a model as captioner also what it would be asked if every input were kept (run/estimate.py).
+    """
     if not recipe.sources:
         raise UserError("no source: give --src FOLDER (or --src MANIFEST=FOLDER), or `sources:` in the recipe", 2)
     for spec in recipe.sources:
-        if not Path(spec.path).exists():
+        if not spec.path or not Path(spec.path).exists():
             raise UserError(f"--src {spec.path}: there is no such file or folder", 2)
     manifests = [load_manifest(spec.manifest) for spec in recipe.sources]
     counts: Counter[str] = Counter()
     for ref in listed(recipe, manifests, limit, None):
         counts["inputs"] += 1
         counts[f"{ref.problem_status}: {ref.problem[0]}" if ref.problem else f"kind: {ref.kind}"] += 1
-    return {"inputs": counts.pop("inputs", 0), **dict(sorted(counts.items()))}
+    inputs = counts.pop("inputs", 0)
+    engine = caption_engine(recipe)
+    asked = {"model": foreseen(recipe, engine, inputs, rate)} if engine is not None else {}
+    return {"inputs": inputs, **dict(sorted(counts.items())), **asked}
 
 
 def incomplete(manifests: list[Manifest], rows: list[Row]) -> list[str]:
@@ -202,6 +247,31 @@ def incomplete(manifests: list[Manifest], rows: list[Row]) -> list[str]:
     ]
 
 
+def with_recaption(store: WorkStore, recipe: Recipe) -> Recipe:
+    """The recipe with the captions that `caption` was told to write, until the recipe itself asks for others."""
+    asked_for = orjson.dumps([recipe.captions.model_dump(), recipe.llm.model_dump()]).decode()
+    if store.fact("built_captions") != asked_for:
+        store.set_fact("built_captions", asked_for)
+        store.set_fact(RECAPTION, "")
+    told = store.fact(RECAPTION)
+    if not told:
+        return recipe
+    chosen = orjson.loads(told)
+    return recipe.model_copy(
+        update={"captions": Captions.model_validate(chosen["captions"]), "llm": Llm.model_validate(chosen["llm"])}
+    )
+
+
+def unasked(store: WorkStore, kept: list[Row]) -> list[str]:
+    """A note where `qa-gen` has asked about some samples and not about others, which are new."""
+    lacking = sum(store.qa(row.key) is None for row in kept)
+    if not lacking or lacking == len(kept):
+        return []
+    return [
+        f"{lacking} of {len(kept)} samples are new since qa-gen and have no questions: run unif2ace-data qa-gen again"
+    ]
+
+
 # ------------------------------------------------------------------ stages
 
 
@@ -210,14 +280,16 @@ def recognise(store: WorkStore, config: str, workers: int, quiet: bool) -> None:
     names = store.unhashed(config)
     progress = Progress("hashing", len(names), quiet)
     batches = (store.refs(names[i : i + 256]) for i in range(0, len(names), 256))
-    for chunk in map_chunks(hash_chunk, chain.from_iterable(batches), min(workers, max(1, len(names))), gave_up):
-        with store.transaction():
-            for result in chunk:
-                if result.error:
-                    store.put_failure(result.source_id, *result.error)
-                else:
-                    store.put_hash(result.source_id, result.sha256)
-        progress.advance(len(chunk), [r.error[0] for r in chunk if r.error])
+    crew = min(workers, max(1, len(names)))
+    with closing(map_chunks(hash_chunk, chain.from_iterable(batches), crew, gave_up)) as results:
+        for chunk in results:
+            with store.transaction():
+                for result in chunk:
+                    if result.error:
+                        store.put_failure(result.source_id, *result.error)
+                    else:
+                        store.put_hash(result.source_id, result.sha256)
+            progress.advance(len(chunk), [r.error[0] for r in chunk if r.error])
     progress.close()
 
 
@@ -265,7 +337,7 @@ def analyse(
             if engine_errors == done >= HOPELESS_AFTER and not worked_before:
                 break
     finally:
-        results.close()  # type: ignore[attr-defined]
+        results.close()
         progress.close()
     if done and engine_errors == done and not worked_before:
         raise UserError(
@@ -291,16 +363,18 @@ def cut_missing(
     jobs = (job_of(store, config, rows) for rows in missing.values())
     progress = Progress("cropping", len(missing), quiet)
     giving_up = lambda job, why: Result(job[0].source_id, error=("worker_died", why))  # noqa: E731
-    for chunk in map_chunks(functools.partial(crop_chunk, recipe), jobs, min(workers, max(1, len(missing))), giving_up):
-        with store.transaction():
-            for result in chunk:
-                for crop in result.crops:
-                    store.put_crop(crop.key, crops, crop.jpeg, crop.side, crop.padded)
-                for row in missing[result.source_id] if result.error else []:
-                    row.status, row.split = "failed", ""
-                    row.reason, row.detail = result.error or ("", "")
-        log.write("cropped", sources=[r.source_id for r in chunk])
-        progress.advance(len(chunk), [r.error[0] for r in chunk if r.error])
+    crew = min(workers, max(1, len(missing)))
+    with closing(map_chunks(functools.partial(crop_chunk, recipe), jobs, crew, giving_up)) as results:
+        for chunk in results:
+            with store.transaction():
+                for result in chunk:
+                    for crop in result.crops:
+                        store.put_crop(crop.key, crops, crop.jpeg, crop.side, crop.padded)
+                    for row in missing[result.source_id] if result.error else []:
+                        row.status, row.split = "failed", ""
+                        row.reason, row.detail = result.error or ("", "")
+            log.write("cropped", sources=[r.source_id for r in chunk])
+            progress.advance(len(chunk), [r.error[0] for r in chunk if r.error])
     progress.close()
     return len(missing)
 
@@ -312,20 +386,64 @@ def job_of(store: WorkStore, config: str, rows: list[Row]) -> tuple[InputRef, Ph
     return store.refs([rows[0].source_id])[0], stored[0], [row.face for row in rows]
 
 
+def write_missing_texts(
+    store: WorkStore, recipe: Recipe, config: str, crops: str, texts: str, decision: Decision, workers: int, log: Log,
+    quiet: bool,
+) -> int:  # fmt: skip
+    """Describe the kept rows that lack a text (captions, an attribute model, or what the source says has changed)."""
+    missing: dict[str, list[Row]] = {}
+    for row in decision.kept:
+        notes = store.refs([row.source_id])[0].annotations
+        if store.text(row.key, texts, notes_hash(notes)) is None:
+            missing.setdefault(row.source_id, []).append(row)
+    jobs = (text_job_of(store, config, crops, rows) for rows in missing.values())
+    progress = Progress("describing", len(missing), quiet)
+    giving_up = lambda job, why: Result(job[0].source_id, error=("worker_died", why))  # noqa: E731
+    crew = min(workers, max(1, len(missing)))
+    with closing(map_chunks(functools.partial(text_chunk, recipe), jobs, crew, giving_up)) as results:
+        for chunk in results:
+            with store.transaction():
+                for result in chunk:
+                    notes_of = notes_hash(store.refs([result.source_id])[0].annotations)
+                    for key, text in result.texts:
+                        store.put_text(key, texts, notes_of, text)
+                    for row in missing[result.source_id] if result.error else []:
+                        row.status, row.split = "failed", ""
+                        row.reason, row.detail = result.error or ("", "")
+            log.write("described", sources=[r.source_id for r in chunk])
+            progress.advance(len(chunk), [r.error[0] for r in chunk if r.error])
+    progress.close()
+    return len(missing)
+
+
+def text_job_of(store: WorkStore, config: str, crops: str, rows: list[Row]) -> TextJob:
+    ref, record, indices = job_of(store, config, rows)
+    faces = []
+    for row, index in zip(rows, indices, strict=True):
+        crop = store.crop(row.key, crops)
+        if crop is None:
+            raise UserError(f"{store.folder} lost the crop of {row.source_id}: run the build again")
+        faces.append((index, row.key, crop[0]))
+    return ref, record, faces
+
+
+def commonest(reasons: Counter[str]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(4))
+
+
 def alarm(recipe: Recipe, decision: Decision, ledger: Path) -> None:
     """Stop before anything is published where a run keeps nothing or fails on far more inputs than it should."""
     inputs = {row.source_id for row in decision.rows}
-    failed = {row.source_id for row in decision.rows if row.status == "failed"}
-    top = ", ".join(f"{reason} {count}" for reason, count in decision.reasons().most_common(4))
-    where = f"Every input's reason is in {ledger}"
+    failed = {row.source_id: row.reason for row in decision.rows if row.status == "failed"}
+    where = f"the output was not touched. Every input's reason is in {ledger}"
     if not decision.kept:
         advice = next((n for n in decision.notes if "--subjects adults" in n), "")
         raise UserError(
-            f"nothing was kept of {len(inputs)} inputs ({top}); the output was not touched. {where}. {advice}".strip()
+            f"nothing was kept of {len(inputs)} inputs ({commonest(decision.reasons())}); {where}. {advice}".strip()
         )
     if len(failed) > recipe.alarm.max_failed * len(inputs):
         raise UserError(
-            f"{len(failed)} of {len(inputs)} inputs failed technically ({top}), more than alarm.max_failed = "
-            f"{recipe.alarm.max_failed}; the output was not touched. {where}. Mend the source and run again (only failures are "
-            "tried again), or accept them with --set alarm.max_failed=1"
+            f"{len(failed)} of {len(inputs)} inputs failed technically ({commonest(Counter(failed.values()))}), more than "
+            f"alarm.max_failed = {recipe.alarm.max_failed}; {where}. Mend the source and run again (only failures are tried "
+            "again), or accept them with --set alarm.max_failed=1"
         )

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from unif2ace_data.curate.identities import cluster_identities
-from unif2ace_data.curate.splits import assign_splits
+from unif2ace_data.curate.splits import assign_splits, join_by_photo
 from unif2ace_data.dedup import Duplicate, face_duplicates, perceptual_duplicates, ranking
 from unif2ace_data.faces.engine import Pack
-from unif2ace_data.filters import Drop, adult, face_drop, face_px, photo_drop
+from unif2ace_data.filters import Drop, adult, face_drop, face_px, open_gate_notes, photo_drop
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.schema import Annotations, FaceRecord, InputRef, PhotoRecord, Status, sample_key
@@ -52,6 +52,10 @@ class Row:
     p_female: float = NAN
     split: str = ""
     vouched: bool = False  # somebody says that the source holds adults only: the adult gate was not asked
+    captioner: str = ""  # engine and model that wrote the caption
+    claims: int = 0  # that the caption makes
+    unverified: int = 0  # of them: nothing measured speaks for or against them
+    removed: str = ""  # claims that the evidence contradicted, and that were rewritten or cut
 
 
 @dataclass(slots=True)
@@ -126,7 +130,7 @@ def decide(store: WorkStore, config: str, recipe: Recipe, pack: Pack) -> Decisio
     drop_duplicates(standing, recipe, pack)
     kept = [s for s in standing if s.row.status == "kept"]
     notes = set_splits(kept, released, recipe, pack)
-    notes += gate_note(rows)
+    notes += gate_note(rows) + open_gate_notes(recipe)
     if lost_tests:
         notes.append(
             f"{lost_tests} test samples of the earlier release could not be read or show no face: their people may have gone "
@@ -248,7 +252,13 @@ def set_splits(kept: list[Standing], released: list[np.ndarray], recipe: Recipe,
     clusters = cluster_identities(vectors, recipe.identities.min_cosine or pack.identity_cosine)
     held_out = {int(c) for c in clusters[len(kept) :]}
     own = [int(c) for c in clusters[: len(kept)]]
-    splits, notes = assign_splits([s.row.key for s in kept], own, recipe.splits, held_out)
+    groups = join_by_photo(own, [s.photo for s in kept])
+    held_out |= {group for group, cluster in zip(groups, own, strict=True) if cluster in held_out}
+    splits, notes = assign_splits([s.row.key for s in kept], groups, recipe.splits, held_out)
+    if notes and len(set(groups)) < len(set(own)):
+        notes.append(
+            f"people who share a photograph stay in one split: {len(set(own))} identities form {len(set(groups))} groups"
+        )
     for standing, split in zip(kept, splits, strict=True):
         standing.row.split = split
     largest = Counter(own).most_common(1)[0][1]

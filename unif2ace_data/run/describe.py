@@ -12,8 +12,11 @@ import yaml
 
 from unif2ace_data import __version__
 from unif2ace_data.captions.grounded import captioner
+from unif2ace_data.captions.text import attribute_model
 from unif2ace_data.faces.engine import sha256_file
-from unif2ace_data.recipe import Recipe
+from unif2ace_data.llm.engine import Engine
+from unif2ace_data.llm.prompts import CAPTION_PROMPTS, load_prompts
+from unif2ace_data.recipe import Llm, Recipe
 from unif2ace_data.release.datasheet import write_datasheet
 from unif2ace_data.release.report import write_report
 from unif2ace_data.release.stats import compute_stats
@@ -43,16 +46,21 @@ def digest(data: object) -> str:
 
 
 def resolved_recipe(
-    recipe: Recipe, config: dict[str, object], manifests: list[Manifest], digits: int
+    recipe: Recipe, engine: Engine | None, config: dict[str, object], manifests: list[Manifest], digits: int
 ) -> dict[str, Any]:
     """The recipe as it ran: prefix depth decided, models and prompts by hash, and no path of the builder's machine."""
     resolved = recipe.model_dump()
-    resolved["sources"] = [
-        {"path": Path(spec.path).name, "manifest": m.name} for spec, m in zip(recipe.sources, manifests, strict=True)
-    ]
+    # Which dataset a source is decides bytes and is told, by its manifest (whose hash stands below); where a copy of it
+    # lies decides nothing, and would give the same dataset another root hash under every folder name.
+    resolved["sources"] = [{"path": "", "manifest": m.name} for m in manifests]
     resolved["shards"]["prefix_digits"] = digits
-    engine = Path(recipe.faces.engine)
-    resolved["faces"]["engine"] = engine.name if engine.is_dir() else recipe.faces.engine
+    resolved["llm"] = llm_told(recipe.llm)
+    resolved["captions"].pop("prompts")
+    resolved["qa"].pop("prompts")
+    model = attribute_model(recipe)
+    resolved["attributes"] = Path(recipe.attributes).name if recipe.attributes else None
+    pack = Path(recipe.faces.engine)
+    resolved["faces"]["engine"] = pack.name if pack.is_dir() else recipe.faces.engine
     taxonomy = hashlib.sha256(resource("manifests", "attributes.yaml").read_bytes()).hexdigest()
     return {
         **resolved,
@@ -60,11 +68,30 @@ def resolved_recipe(
             "unif2ace": __version__,
             "analysis": config["version"],
             "models": config["models"],
+            **({"attribute_model": {"sha256": model[0], "encoder": model[1].encoder.model_dump()}} if model else {}),
             "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
             "manifests_sha256": {m.name: digest(m.model_dump()) for m in manifests},
             "taxonomy_sha256": taxonomy,
-            "captioner": captioner().model_dump(),
+            "captioner": captioner_told(recipe, engine),
         },
+    }
+
+
+def llm_told(llm: Llm) -> dict[str, Any]:
+    """What decides a model's answers; not where it runs, nor what its key is called."""
+    told = llm.model_dump(include={"model", "revision", "image_side", "temperature", "seed", "attempts"})
+    return {**told, "model": Path(llm.model).name if Path(llm.model).is_dir() else llm.model}
+
+
+def captioner_told(recipe: Recipe, engine: Engine | None) -> dict[str, Any]:
+    """Engine, model, revision and prompt hash that every caption of this recipe has."""
+    if engine is None:
+        return captioner().model_dump(exclude={"removed"})
+    return {
+        "engine": recipe.captions.engine,
+        "model": llm_told(recipe.llm)["model"],
+        "revision": engine.revision,
+        "prompt_sha256": load_prompts(recipe.captions.prompts).sha256(CAPTION_PROMPTS),
     }
 
 

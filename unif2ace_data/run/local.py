@@ -6,14 +6,17 @@ the chunks that were in flight are run again one input at a time, so that only t
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from typing import TypeVar
 
@@ -33,23 +36,24 @@ def map_chunks(
     items: Iterable[Item],
     workers: int,
     gave_up: Callable[[Item, str], Out],
-) -> Iterator[list[Out]]:
+) -> Generator[list[Out], None, None]:
     """Results of `function(chunk)` as they finish, in any order. `gave_up(item, why)` stands in for a killer input.
 
-    Exceptions that `function` raises (UserError) end the iteration; the pool is shut down in every case.
+    Exceptions that `function` raises (UserError) end the iteration. Whoever may leave early (an exception, Ctrl-C)
+    closes the generator: that ends the workers in the middle of whatever they do, and waits for their end.
     """
     source = iter(items)
     alone: list[tuple[Item, int]] = []  # inputs of a pool that broke, each tried by itself; deaths seen alone
-    pool = new_pool(workers)
+    crew = new_crew(workers)
     running: dict[Future[list[Out]], tuple[list[Item], int]] = {}
     try:
         while True:
             if not alone:
                 while len(running) < workers * AHEAD and (chunk := list(islice(source, CHUNK))):
-                    running[pool.submit(function, chunk)] = (chunk, 0)
+                    running[submit(crew, function, chunk)] = (chunk, 0)
             elif not running:
                 item, deaths = alone.pop(0)
-                running[pool.submit(function, [item])] = ([item], deaths)
+                running[submit(crew, function, [item])] = ([item], deaths)
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -63,8 +67,8 @@ def map_chunks(
             if broken:
                 broken.extend(running.values())
                 running.clear()
-                pool.shutdown(wait=True, cancel_futures=True)
-                pool = new_pool(workers)
+                dismiss(crew)
+                crew = new_crew(workers)
                 for chunk, deaths in broken:
                     deaths += len(chunk) == 1
                     if deaths >= 2:
@@ -72,22 +76,56 @@ def map_chunks(
                     else:
                         alone.extend((item, deaths) for item in chunk)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        dismiss(crew)
 
 
-def new_pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=live_with_parent)
+@dataclass(slots=True)
+class Crew:
+    """A pool of workers that live until `lifeline` is closed, or until the driver is gone."""
+
+    pool: ProcessPoolExecutor
+    lifeline: Connection
 
 
-def live_with_parent() -> None:
-    """End this worker when the driver is gone, also when it was killed: an orphan would wait for work for ever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+def new_crew(workers: int) -> Crew:
+    context = multiprocessing.get_context("spawn")
+    theirs, ours = context.Pipe(duplex=False)
+    return Crew(ProcessPoolExecutor(workers, context, initializer=live_with_driver, initargs=(theirs,)), ours)
+
+
+def submit(crew: Crew, function: Callable[[list[Item]], list[Out]], chunk: list[Item]) -> Future[list[Out]]:
+    with uninterrupted():
+        return crew.pool.submit(function, chunk)
+
+
+def dismiss(crew: Crew) -> None:
+    """End the workers now (nobody waits for what they still do) and wait until they are gone."""
+    crew.lifeline.close()
+    crew.pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the end of the block. Workers that are started inside never get it: they inherit the mask."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def live_with_driver(lifeline: Connection) -> None:
+    """End this worker when the driver closes the line or is gone, also when it was killed.
+
+    An orphan would wait for work for ever, and a worker that ends with its chunk keeps a driver that should stop.
+    """
     parent = multiprocessing.parent_process()
     if parent is None:
         return
+    sentinel = parent.sentinel
 
     def watch() -> None:
-        wait_for([parent.sentinel])
+        wait_for([sentinel, lifeline])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

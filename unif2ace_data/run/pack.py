@@ -21,13 +21,15 @@ import pyarrow.parquet as pq
 
 from unif2ace_data import __version__
 from unif2ace_data.captions.text import notes_hash, text_of
-from unif2ace_data.faces.align import quad_side
+from unif2ace_data.faces.align import into_crop
 from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.filters import face_px
+from unif2ace_data.qa.basis import basis_like
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.run.decide import Row
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.schema import (
+    QA,
     SCHEMA_VERSION,
     SPLITS,
     Face,
@@ -45,24 +47,33 @@ from unif2ace_data.shards import INDEX, ShardInfo, write_shard, writing
 PACK_VERSION = 1  # raise it when the same measurements would give other bytes
 SAMPLE_OVERHEAD = 16_000  # generous bytes for headers, JSON and text of one sample, to choose the prefix depth
 SHARD_NAME = re.compile(r"(train|validation|test)-\d{6}\.tar")
+TEXT_COLUMNS = {
+    "captioner": pa.string(), "claims": pa.int32(), "unverified": pa.int32(), "removed": pa.string(),
+}  # fmt: skip
 PRIVATE_COLUMNS = ("reason", "value", "threshold", "detail", "status")  # nothing to say about a kept row
 
 
 @dataclass(slots=True)
 class Planned:
-    """One shard to be: its name, which key prefix it holds, its rows in key order, and what decides its bytes."""
+    """One shard to be: its name, which key prefix it holds, its rows in key order, and what decides its bytes.
+
+    `base`: what decides all but captions and questions, which other commands than `build` may renew.
+    """
 
     name: str
     split: str
     prefix: str
     rows: list[Row]
     fingerprint: str
+    base: str = ""
 
 
-def plan_shards(store: WorkStore, kept: list[Row], config: str, parts: list[str], digits: int) -> list[Planned]:
+def plan_shards(
+    store: WorkStore, kept: list[Row], config: str, parts: list[str], texts: str, digits: int
+) -> list[Planned]:
     """Group by split and the first `digits` hex digits of the key; number the groups of a split without gaps.
 
-    `parts`: hashes of what decides the crops and the texts; with the samples they are a shard's fingerprint.
+    `parts`: hashes of what decides the crops and the rest of a sample, `texts` of what decides the captions.
     """
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in kept:
@@ -76,8 +87,20 @@ def plan_shards(store: WorkStore, kept: list[Row], config: str, parts: list[str]
             digest = hashlib.sha256(decided)
             for row in rows:
                 digest.update(fingerprint_of(store, row, config))
-            planned.append(Planned(f"{split}-{number:06d}.tar", split, prefix, rows, digest.hexdigest()))
+            base = digest.hexdigest()
+            fingerprint = fingerprint_with(store, base, texts, [row.key for row in rows])
+            planned.append(Planned(f"{split}-{number:06d}.tar", split, prefix, rows, fingerprint, base))
     return planned
+
+
+def fingerprint_with(store: WorkStore, base: str, texts: str, keys: list[str]) -> str:
+    """What decides a shard's bytes: its base, its captions, and the questions that the store has for its samples."""
+    digest = hashlib.sha256(f"{base} {texts}\n".encode())
+    for key in keys:
+        asked = store.qa(key)
+        if asked is not None:
+            digest.update(key.encode() + asked[0].encode() + asked[1])
+    return digest.hexdigest()
 
 
 def fingerprint_of(store: WorkStore, row: Row, config: str) -> bytes:
@@ -140,19 +163,12 @@ def split_name(row: Row) -> Split:
 
 def face_in_crop(face: FaceRecord, quad: np.ndarray, side: int) -> Face:
     """The face's points in crop pixels; the box is the upright one around the turned corners."""
-    scale = side / max(quad_side(quad), 1e-9)
-    axis_x, axis_y = ((quad[i] - quad[0]) / max(quad_side(quad), 1e-9) for i in (1, 3))
-
-    def into(points: np.ndarray) -> np.ndarray:
-        moved = points - quad[0]
-        return np.stack([moved @ axis_x, moved @ axis_y], 1) * scale
-
     x1, y1, x2, y2 = face.box
-    corners = into(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]))
+    corners = into_crop(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]), quad, side)
     box = [*corners.min(0), *corners.max(0)]
     return Face(
         box=[round(float(v), 1) for v in box],
-        landmarks=[[round(float(x), 1), round(float(y), 1)] for x, y in into(np.array(face.landmarks))],
+        landmarks=[[round(float(x), 1), round(float(y), 1)] for x, y in into_crop(np.array(face.landmarks), quad, side)],
         score=face.score, face_px=face_px(face), yaw=face.yaw, pitch=face.pitch, roll=face.roll,
         sharpness=face.quality["sharpness"], brightness=face.quality["brightness"],
     )  # fmt: skip
@@ -174,9 +190,27 @@ def samples_of(
         notes = notes_hash(ref.annotations)
         text = store.text(row.key, texts, notes)
         if text is None:
-            text = text_of(row.key, record.faces[row.face], ref.annotations, recipe)
+            text = text_of(row.key, record.faces[row.face], ref.annotations, recipe, jpeg)
             store.put_text(row.key, texts, notes, text)
-        yield row.key, jpeg, sample_of(row, ref, record, side, padded, text, recipe, licences.get(ref.dataset, ""))
+        sample = sample_of(row, ref, record, side, padded, text, recipe, licences.get(ref.dataset, ""))
+        yield row.key, jpeg, with_questions(store, sample)
+
+
+def with_questions(store: WorkStore, sample: Sample) -> Sample:
+    """The sample with the questions that were asked about it, where what they rest on is still the same."""
+    asked = store.qa(sample.uid)
+    if asked is None or asked[0] != basis_like(asked[0], sample):
+        return sample.model_copy(update={"qa": []})
+    return sample.model_copy(update={"qa": [QA.model_validate(q) for q in orjson.loads(asked[1])]})
+
+
+def set_text_facts(store: WorkStore, kept: list[Row], texts: str) -> None:
+    """Fill the columns that tell of captions, in place."""
+    for row in kept:
+        facts = store.text_facts(row.key, texts, notes_hash(store.refs([row.source_id])[0].annotations))
+        if facts is not None:
+            row.captioner, row.claims = facts["captioner"], facts["claims"]
+            row.unverified, row.removed = facts["unverified"], facts["removed"]
 
 
 # ------------------------------------------------------------------ writing and publishing
@@ -194,6 +228,7 @@ def write_missing(
     store: WorkStore,
     planned: list[Planned],
     samples: Callable[[list[Row]], Iterator[tuple[str, bytes, Sample]]],
+    texts: str,
     out: Path,
     max_bytes: int,
     tick: Callable[[int], None],
@@ -218,10 +253,7 @@ def write_missing(
                     f"use --set shards.prefix_digits={len(shard.prefix) + 1}"
                 )
             known = Packed(info, write_ledger(ledger, shard.rows, public=True))
-            store.db.execute(
-                "insert or replace into packed values (?,?,?,?,?)",
-                (shard.fingerprint, info.sha256, info.bytes, info.samples, known.ledger_sha256),
-            )
+            remember(store, shard.fingerprint, known, shard.base, texts)
         packed[shard.fingerprint] = known
         tick(len(shard.rows))
     return packed
@@ -232,6 +264,15 @@ def written(store: WorkStore, fingerprint: str) -> Packed | None:
         "select sha256, bytes, samples, ledger_sha256 from packed where fingerprint=?", (fingerprint,)
     ).fetchone()
     return Packed(ShardInfo(row[0], row[1], row[2]), row[3]) if row else None
+
+
+def remember(store: WorkStore, fingerprint: str, packed: Packed, base: str, texts: str) -> None:
+    store.db.execute(
+        "insert or replace into packed values (?,?,?,?,?,?,?)",
+        (
+            fingerprint, packed.shard.sha256, packed.shard.bytes, packed.shard.samples, packed.ledger_sha256, base, texts,
+        ),
+    )  # fmt: skip
 
 
 def shards_in_place(store: WorkStore, out: Path) -> dict[str, str]:
@@ -293,7 +334,11 @@ def write_ledger(path: Path, rows: list[Row], public: bool) -> str:
     """Write rows as parquet, in the order given; returns the file's SHA-256. `public`: a kept row's columns only."""
     columns = [f for f in fields(Row) if not (public and f.name in PRIVATE_COLUMNS)]
     arrays = [pa.array([getattr(row, f.name) for row in rows], ARROW_TYPES[str(f.type)]) for f in columns]
-    table = pa.table(arrays, names=[f.name for f in columns])
+    return write_table(path, pa.table(arrays, names=[f.name for f in columns]))
+
+
+def write_table(path: Path, table: pa.Table) -> str:
+    """Write a ledger; returns the file's SHA-256."""
     with writing(path) as file:
         pq.write_table(table, file, compression="zstd", row_group_size=50_000)
     return sha256_file(path)

@@ -13,10 +13,10 @@ import yaml
 from unif2ace_data.faces.align import encode_jpeg
 from unif2ace_data.faces.analyse import first_look
 from unif2ace_data.filters import adult
-from unif2ace_data.recipe import Recipe, validated
+from unif2ace_data.recipe import Recipe, set_key, validated
 from unif2ace_data.release.report import write_report
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.schema import InputError
+from unif2ace_data.schema import InputError, UserError
 from unif2ace_data.shards import read_index
 from unif2ace_data.sources.read import read_input
 from unif2ace_data.sources.video import candidate_frames
@@ -66,10 +66,20 @@ def private_report(out: Path, target: Path | None) -> Path:
     return target
 
 
-def recipe_at(out: Path) -> Recipe:
-    """The recipe that built the dataset at `out`."""
-    resolved = yaml.safe_load((out / "recipe.yaml").read_text("utf-8"))
-    return validated({key: value for key, value in resolved.items() if key != "resolved"}, str(out / "recipe.yaml"))
+def recipe_at(out: Path, changes: list[str] | None = None) -> Recipe:
+    """The recipe that built the dataset at `out`, with `KEY=VALUE` changes. Raises UserError where there is none."""
+    path = out / "recipe.yaml"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: verify the dataset, or build it again")
+    resolved = yaml.safe_load(path.read_text("utf-8"))
+    whole = {key: value for key, value in resolved.items() if key != "resolved"}
+    recipe = validated(whole, str(path))
+    if not changes:
+        return recipe
+    whole = recipe.model_dump()
+    for change in changes:
+        set_key(whole, change)
+    return validated(whole, f"{path} with what you set")
 
 
 def thumbnail(store: WorkStore, recipe: Recipe, source_id: str) -> bytes | None:

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import orjson
@@ -31,12 +31,18 @@ create table if not exists crops (       -- aligned JPEGs, by sample and by what
   key text, config text, jpeg blob not null, side integer not null, padded real not null,
   primary key (key, config));
 create table if not exists texts (       -- attributes, caption and claims, by sample and by what decided them
-  key text, config text, notes text, json blob not null, primary key (key, config, notes));
-create table if not exists packed (      -- shards that were written, by what decides their bytes
+  key text, config text, notes text, json blob not null, facts text not null, primary key (key, config, notes));
+create table if not exists qa (          -- questions, and the basis (qa/basis.py) on which they were asked
+  key text primary key, basis text not null, json blob not null);
+create table if not exists qa_next (     -- those of a run of qa-gen that is not finished
+  key text primary key, basis text not null, json blob not null);
+create table if not exists packed (      -- shards that were written, by what decides their bytes (run/pack.py)
   fingerprint text primary key, sha256 text not null, bytes integer not null, samples integer not null,
-  ledger_sha256 text not null);
+  ledger_sha256 text not null, base text not null, texts text not null);
+create index if not exists packed_by_hash on packed (sha256);
 create table if not exists facts (name text primary key, value text not null);
 """
+LAYOUT = 2  # of the tables; texts and packed are made anew from the rest when it changes
 
 
 class WorkStore:
@@ -46,9 +52,15 @@ class WorkStore:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         self.folder = folder
+        self.questions_table = "qa"
         self._lock = lock_folder(folder)
         self.db = sqlite3.connect(folder / "work.sqlite", isolation_level=None)
-        self.db.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma cache_size=-65536;" + TABLES)
+        self.db.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma cache_size=-65536;")
+        if self.db.execute("pragma user_version").fetchone()[0] != LAYOUT:
+            self.db.executescript(
+                f"drop table if exists texts; drop table if exists packed; pragma user_version={LAYOUT};"
+            )
+        self.db.executescript(TABLES)
 
     def close(self) -> None:
         self.db.close()
@@ -190,13 +202,43 @@ class WorkStore:
         return self.db.execute("select 1 from crops where key=? and config=?", (key, config)).fetchone() is not None
 
     def put_text(self, key: str, config: str, notes: str, text: bytes) -> None:
-        self.db.execute("insert or replace into texts values (?,?,?,?)", (key, config, notes, text))
+        """`text`: JSON of attributes, caption, captioner, claims (captions/text.py)."""
+        facts = orjson.dumps(text_facts(orjson.loads(text))).decode()
+        self.db.execute("insert or replace into texts values (?,?,?,?,?)", (key, config, notes, text, facts))
 
     def text(self, key: str, config: str, notes: str) -> bytes | None:
         row = self.db.execute(
             "select json from texts where key=? and config=? and notes=?", (key, config, notes)
         ).fetchone()
         return bytes(row[0]) if row else None
+
+    def text_facts(self, key: str, config: str, notes: str) -> dict[str, Any] | None:
+        """What the ledger tells of a text (captions/text.py), without reading the text."""
+        row = self.db.execute(
+            "select facts from texts where key=? and config=? and notes=?", (key, config, notes)
+        ).fetchone()
+        return dict(orjson.loads(row[0])) if row else None
+
+    def begin_questions(self) -> None:
+        """From here questions are written and read beside the present ones, until `take_questions`."""
+        self.questions_table = "qa_next"
+        self.db.execute("delete from qa_next")
+
+    def take_questions(self) -> None:
+        """The new questions take the place of the present ones. Call it inside a transaction."""
+        self.db.execute("delete from qa")
+        self.db.execute("insert into qa select * from qa_next")
+        self.db.execute("delete from qa_next")
+        self.questions_table = "qa"
+
+    def put_qa(self, key: str, basis: str, questions: bytes) -> None:
+        """`questions`: a JSON list of schema.QA."""
+        self.db.execute(f"insert or replace into {self.questions_table} values (?,?,?)", (key, basis, questions))
+
+    def qa(self, key: str) -> tuple[str, bytes] | None:
+        """(basis, JSON list of questions) of a sample that has been asked about."""
+        row = self.db.execute(f"select basis, json from {self.questions_table} where key=?", (key,)).fetchone()
+        return (row[0], bytes(row[1])) if row else None
 
     # ---------------------------------------------------------------- facts
 
@@ -206,6 +248,17 @@ class WorkStore:
 
     def set_fact(self, name: str, value: str) -> None:
         self.db.execute("insert or replace into facts values (?,?)", (name, value))
+
+
+def text_facts(text: dict[str, Any]) -> dict[str, Any]:
+    """What the ledger tells of a caption: who wrote it, how many claims it makes and leaves unverified, what was removed."""
+    captioner, claims = text["captioner"], text["claims"]
+    return {
+        "captioner": " ".join(filter(None, (captioner["engine"], captioner["model"]))),
+        "claims": len(claims),
+        "unverified": sum(claim["verdict"] == "unverified" for claim in claims),
+        "removed": captioner["removed"],
+    }
 
 
 def lock_folder(folder: Path) -> IO[str]:

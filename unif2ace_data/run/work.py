@@ -1,7 +1,7 @@
-"""What a worker process does: analyse photos and cut crops. Plain functions over chunks; a process loads its networks once.
+"""What a worker process does: analyse photos, cut crops, write texts. Plain functions over chunks.
 
-Every exception of one input becomes that input's error. What no input can cause (missing weights) is a UserError and
-ends the run.
+A process loads its networks once. Every exception of one input becomes that input's error. What no input can cause
+(missing weights) is a UserError and ends the run.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def analyse_one(analyser: Analyser, recipe: Recipe, ref: InputRef) -> Result:
             if drop is None:
                 crop = cut(data, record, index, recipe, analysis.decoded)
                 result.crops.append(crop)
-                result.texts.append((crop.key, text_of(crop.key, face, ref.annotations, recipe)))
+                result.texts.append((crop.key, text_of(crop.key, face, ref.annotations, recipe, crop.jpeg)))
             else:
                 result.reason = drop.reason
         return result
@@ -123,6 +123,26 @@ def crop_chunk(recipe: Recipe, jobs: list[tuple[InputRef, PhotoRecord, list[int]
             results.append(Result(ref.source_id, error=(error.code, error.message)))
         except Exception as error:
             results.append(Result(ref.source_id, error=("crop_error", f"{type(error).__name__}: {error}")))
+    return results
+
+
+TextJob = tuple[InputRef, PhotoRecord, list[tuple[int, str, bytes]]]  # input, its record, (face, sample key, crop)
+
+
+def text_chunk(recipe: Recipe, jobs: list[TextJob]) -> list[Result]:
+    """Describe faces whose measurements and crops are stored already (the captions, or what they rest on, changed)."""
+    single_threaded()
+    results = []
+    for ref, record, faces in jobs:
+        result = Result(ref.source_id)
+        try:
+            for index, key, jpeg in faces:
+                result.texts.append((key, text_of(key, record.faces[index], ref.annotations, recipe, jpeg)))
+        except UserError:
+            raise
+        except Exception as error:
+            result = Result(ref.source_id, error=("text_error", f"{type(error).__name__}: {error}"))
+        results.append(result)
     return results
 
 

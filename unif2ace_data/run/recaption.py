@@ -1,0 +1,202 @@
+"""`caption`: new captions for shards that exist. Pictures, evidence and splits stay; what rests on captions follows."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from unif2ace_data.captions.grounded import caption_of, captioner
+from unif2ace_data.captions.text import notes_hash
+from unif2ace_data.captions.vlm import Stage, Subject, Written, write_caption
+from unif2ace_data.llm.engine import Engine
+from unif2ace_data.llm.prompts import load_prompts
+from unif2ace_data.llm.room import AnswerFailed
+from unif2ace_data.qa.basis import FROM_CAPTION, FROM_EVIDENCE, basis_of
+from unif2ace_data.recipe import Recipe
+from unif2ace_data.release.read import read_mapping
+from unif2ace_data.run.captioning import (
+    JOURNAL,
+    ModelWork,
+    caption_config,
+    caption_engine,
+    caption_rows,
+    scaled,
+    text_with,
+)
+from unif2ace_data.run.describe import captioner_told, llm_told
+from unif2ace_data.run.estimate import CAPTION_STAGES, estimate
+from unif2ace_data.run.pack import fingerprint_with, with_questions, written
+from unif2ace_data.run.private import work_folder
+from unif2ace_data.run.progress import Log, Progress
+from unif2ace_data.run.rewrite import RECAPTION, Shard, finish, present_shards, rewrite
+from unif2ace_data.run.store import WorkStore
+from unif2ace_data.schema import Captioner, Claim, Sample, UserError
+from unif2ace_data.shards import dataset_shards, read_samples
+
+
+def recaption(out: Path, recipe: Recipe, quiet: bool = False) -> tuple[ModelWork, str]:
+    """Caption the dataset at `out` as `recipe.captions` and `recipe.llm` say; (what was asked, the new root hash).
+
+    A sample whose caption fails keeps the one that it has. Raises UserError where more fail than recipe.alarm.max_failed
+    allows (nothing is changed then), or where the engine is gone (what arrived is kept for the next run).
+    """
+    engine = caption_engine(recipe)
+    shards_there(out)
+    store = WorkStore(work_folder(out))
+    log = Log(store.folder / "log.jsonl")
+    try:
+        finish(store, out)
+        shards = present_shards(store, out)
+        texts = caption_config(recipe, engine, store.fact("evidence"), store.fact("crops"))
+        log.write("caption", texts=texts, captions=recipe.captions.model_dump(), model=recipe.llm.model)
+        report = ModelWork()
+        keep_questions(store, out, shards)
+        if engine is not None:
+            ask(store, out, recipe, engine, texts, shards, report, log, quiet)
+            total = sum(len(shard.keys) for shard in shards)
+            if len(report.failed) > recipe.alarm.max_failed * total:
+                key, why = next(iter(report.failed.items()))
+                raise UserError(
+                    f"{len(report.failed)} of {total} captions failed, more than alarm.max_failed = {recipe.alarm.max_failed}; "
+                    f"the dataset was not changed. The first, of {key}: {why}"
+                )
+        chosen = orjson.dumps({"captions": recipe.captions.model_dump(), "llm": recipe.llm.model_dump()}).decode()
+        progress = Progress("packing", sum(len(shard.keys) for shard in shards), quiet)
+        changes = {
+            "captions": recipe.captions.model_dump(exclude={"prompts"}),
+            "llm": llm_told(recipe.llm),
+            "resolved": {"captioner": captioner_told(recipe, engine)},
+        }
+        root = rewrite(
+            store,
+            out,
+            {s.name: (fingerprint_of(store, s, texts, report), texts) for s in shards},
+            shards,
+            functools.partial(recaptioned, store, recipe, engine, texts),
+            changes,
+            lambda n: progress.advance(n, []),
+            lambda: store.set_fact(RECAPTION, chosen),
+        )
+        progress.close()
+        return report, root
+    finally:
+        log.close()
+        store.close()
+
+
+def estimated(out: Path, recipe: Recipe, rate: float) -> dict[str, Any]:
+    """What `recaption` would ask, without asking (run/estimate.py)."""
+    engine = caption_engine(recipe)
+    if engine is None:
+        raise UserError("grounded captions ask no model: there is nothing to estimate", 2)
+    captions, llm = recipe.captions, recipe.llm
+    stage = Stage(captions.engine, load_prompts(captions.prompts), captions, llm.temperature, llm.seed)
+
+    def subjects() -> Iterator[Subject]:
+        for shard in dataset_shards(out):
+            for _, files in read_samples(shard):
+                sample = Sample.model_validate_json(files["json"])
+                image = scaled(files["jpg"], llm.image_side)
+                yield Subject(sample.uid, image, sample.attributes, sample.source.captions.splitlines())
+
+    journal = work_folder(out) / JOURNAL
+    return estimate(
+        journal, engine, llm, subjects(), lambda room, s: write_caption(room, s, stage), CAPTION_STAGES, rate
+    )
+
+
+def shards_there(out: Path) -> None:
+    """Refuse a path that holds no dataset before a private folder is made beside it."""
+    if not out.is_dir() or not (any(out.glob("*.tar")) or work_folder(out).is_dir()):
+        raise UserError(f"no dataset at {out}: give the folder that `unif2ace-data build --out` wrote", 2)
+
+
+def fingerprint_of(store: WorkStore, shard: Shard, texts: str, report: ModelWork) -> str:
+    """Samples whose caption failed keep an older one: then the shard is not what it would be otherwise."""
+    failed = [key for key in shard.keys if key in report.failed]
+    base = (
+        hashlib.sha256(f"{shard.base} {shard.entry['sha256']} {failed}".encode()).hexdigest() if failed else shard.base
+    )
+    return fingerprint_with(store, base, texts, shard.keys)
+
+
+def ask(
+    store: WorkStore, out: Path, recipe: Recipe, engine: Engine, texts: str, shards: list[Shard], report: ModelWork, log: Log,
+    quiet: bool,
+) -> None:  # fmt: skip
+    """Caption the samples of every shard that is not yet what it shall be."""
+    todo = [s for s in shards if not in_place(store, s, fingerprint_with(store, s.base, texts, s.keys))]
+    progress = Progress("captioning", sum(len(s.keys) for s in todo), quiet)
+
+    def subjects() -> Iterator[tuple[str, Subject]]:
+        for shard in todo:
+            for _, files in read_samples(out / shard.name):
+                sample = Sample.model_validate_json(files["json"])
+                notes = notes_of(store, sample)
+                if store.text(sample.uid, texts, notes) is not None:
+                    report.at_hand += 1
+                    progress.advance(1, [])
+                    continue
+                image = scaled(files["jpg"], recipe.llm.image_side)
+                yield notes, Subject(sample.uid, image, sample.attributes, sample.source.captions.splitlines())
+
+    def done(notes: str, subject: Subject, result: Written | AnswerFailed) -> None:
+        if not isinstance(result, AnswerFailed):
+            store.put_text(subject.key, texts, notes, text_with(subject, result))
+        log.write("captioned", key=subject.key, failed=report.failed.get(subject.key, ""))
+        progress.advance(1, [result.stage] if isinstance(result, AnswerFailed) else [])
+
+    if todo:
+        caption_rows(store.folder, recipe, engine, subjects(), done, report)
+    progress.close()
+
+
+def in_place(store: WorkStore, shard: Shard, fingerprint: str) -> bool:
+    known = written(store, fingerprint)
+    return known is not None and known.shard.sha256 == shard.entry["sha256"]
+
+
+def notes_of(store: WorkStore, sample: Sample) -> str:
+    """What a text depends on besides its config: the source's words, as `build` knows them, or what the sample itself holds."""
+    known = store.db.execute("select 1 from inputs where source_id=?", (sample.source.id,)).fetchone()
+    if known and store.fact("evidence"):
+        return notes_hash(store.refs([sample.source.id])[0].annotations)
+    record = sample.model_dump(include={"attributes", "source", "image"})
+    return hashlib.sha256(orjson.dumps(record)).hexdigest()[:16]
+
+
+def recaptioned(store: WorkStore, recipe: Recipe, engine: Engine | None, texts: str, sample: Sample) -> Sample:
+    """The sample with its new caption, and with those of its questions that still rest on what they rested on."""
+    if engine is None:
+        caption, claims = caption_of(sample.uid, sample.attributes, complexion=recipe.captions.complexion)
+        said: dict[str, Any] = {"caption": caption, "claims": claims, "captioner": captioner()}
+    else:
+        text = store.text(sample.uid, texts, notes_of(store, sample))
+        if text is None:
+            return with_questions(store, sample)
+        record = orjson.loads(text)
+        said = {
+            "caption": record["caption"],
+            "claims": [Claim.model_validate(c) for c in record["claims"]],
+            "captioner": Captioner.model_validate(record["captioner"]),
+        }
+    return with_questions(store, sample.model_copy(update=said))
+
+
+def keep_questions(store: WorkStore, out: Path, shards: list[Shard]) -> None:
+    """Take over the questions of shards whose private folder is new: a dataset that was downloaded."""
+    asked = read_mapping(out / "stats.json").get("qa", {}).get("total", 0)
+    if not asked or store.db.execute("select 1 from qa limit 1").fetchone():
+        return
+    for shard in shards:
+        for key, files in read_samples(out / shard.name):
+            sample = Sample.model_validate_json(files["json"])
+            if sample.qa and store.qa(key) is None:
+                kind = FROM_EVIDENCE if all(q.source.startswith("templates") for q in sample.qa) else FROM_CAPTION
+                questions = orjson.dumps([q.model_dump() for q in sample.qa])
+                store.put_qa(key, basis_of(sample, kind), questions)

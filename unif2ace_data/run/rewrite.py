@@ -1,0 +1,224 @@
+"""Rewrite a dataset's shards in place: pictures byte for byte as they were, records anew, and everything that tells of them.
+
+New shards are staged beside the old ones, which stay whole until the last one is ready; only then are they exchanged,
+the index goes first and comes back last. Killed before the exchange, nothing has happened; killed in it, the next command
+completes it (`finish`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from unif2ace_data.faces.engine import sha256_file
+from unif2ace_data.release.datasheet import write_datasheet
+from unif2ace_data.release.read import read_mapping
+from unif2ace_data.release.report import write_report
+from unif2ace_data.release.stats import compute_stats
+from unif2ace_data.run import pack as packing
+from unif2ace_data.run.describe import files_of
+from unif2ace_data.run.pack import Planned, ledger_part
+from unif2ace_data.run.store import WorkStore, text_facts
+from unif2ace_data.schema import SCHEMA_VERSION, Sample, UserError
+from unif2ace_data.shards import INDEX, read_index, read_samples, write_bytes, write_index, write_shard
+from unif2ace_data.sources.manifest import load_manifest
+
+RECAPTION = "recaption"  # the fact that holds what `caption` was told; a later build keeps to it
+ASKED = "asked"  # the fact that holds what the last qa-gen changes in the resolved recipe
+UNDERWAY = "rewrite"  # the fact that a rewrite has been decided and is not yet complete
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One shard of the dataset as it stands: its index entry, the keys it holds, and what its present bytes came from."""
+
+    entry: dict[str, Any]
+    keys: list[str]
+    base: str
+    texts: str
+
+    @property
+    def name(self) -> str:
+        return str(self.entry["name"])
+
+
+def present_shards(store: WorkStore, out: Path) -> list[Shard]:
+    """The shards that the index names, in its order. Raises UserError where one is missing or of another schema."""
+    index = read_index(out)
+    if index["schema_version"] != SCHEMA_VERSION:
+        raise UserError(
+            f"{out} is of schema {index['schema_version']}, this toolkit writes {SCHEMA_VERSION}: build it again"
+        )
+    found = []
+    for entry in index["shards"]:
+        path, part = out / entry["name"], ledger_part(out, entry["name"])
+        if not path.is_file() or path.stat().st_size != entry["bytes"] or not part.is_file():
+            raise UserError(f"{path} or its ledger is missing or not what {INDEX} says: run unif2ace-data verify")
+        if not set(packing.TEXT_COLUMNS) <= set(pq.read_schema(part).names):
+            raise UserError(f"{part} has not the columns of this version's ledgers: build the dataset again")
+        row = store.db.execute("select base, texts from packed where sha256=?", (entry["sha256"],)).fetchone()
+        base, texts = row or (entry["sha256"], "")
+        found.append(Shard(entry, pq.read_table(part, columns=["key"])["key"].to_pylist(), base, texts))
+    return found
+
+
+def rewrite(
+    store: WorkStore,
+    out: Path,
+    fingerprints: dict[str, tuple[str, str]],
+    shards: list[Shard],
+    change: Callable[[Sample], Sample],
+    recipe_changes: dict[str, Any],
+    tick: Callable[[int], None],
+    decide: Callable[[], None] = lambda: None,
+) -> str:
+    """Bring every shard to its new fingerprint and describe the dataset anew; returns its root hash.
+
+    fingerprints: shard name -> (fingerprint, texts id) of what it shall hold; `change` makes the new sample of an old one
+    (same key, same picture). Shards that have their fingerprint already are not opened. `decide` is called when all is
+    staged, in the transaction from which on the dataset is to be the new one.
+    """
+    staging = store.folder / "staging"
+    staging.mkdir(exist_ok=True)
+    for leftover in staging.glob(".*.partial"):
+        leftover.unlink()
+    for shard in shards:
+        fingerprint, texts = fingerprints[shard.name]
+        known = packing.written(store, fingerprint)
+        staged = staging / f"{fingerprint}.tar"
+        in_place = known is not None and known.shard.sha256 == shard.entry["sha256"]
+        if not in_place and (known is None or not (staged.is_file() and staged.with_suffix(".parquet").is_file())):
+            stage(store, out, shard, staged, fingerprint, texts, change)
+        tick(len(shard.keys))
+    planned = [
+        {**{k: shard.entry[k] for k in ("name", "split", "prefix")}, "fingerprint": fingerprints[shard.name][0]}
+        for shard in shards
+    ]
+    plan = {"planned": planned, "counts": read_index(out)["counts"], "recipe": recipe_changes}
+    with store.transaction():
+        decide()
+        store.set_fact(UNDERWAY, orjson.dumps(plan).decode())
+    return finish(store, out) or ""
+
+
+def stage(
+    store: WorkStore,
+    out: Path,
+    shard: Shard,
+    staged: Path,
+    fingerprint: str,
+    texts: str,
+    change: Callable[[Sample], Sample],
+) -> None:
+    facts: dict[str, dict[str, Any]] = {}
+
+    def samples() -> Iterator[tuple[str, bytes, Sample]]:
+        for key, files in read_samples(out / shard.name):
+            sample = change(Sample.model_validate_json(files["json"]))
+            facts[key] = text_facts(sample.model_dump())
+            yield key, files["jpg"], sample
+
+    info = write_shard(staged, samples())
+    ledger = pq.read_table(ledger_part(out, shard.name))
+    rows = [facts[key] for key in ledger["key"].to_pylist()]
+    for name, kind in packing.TEXT_COLUMNS.items():
+        values = pa.array([row[name] for row in rows], kind)
+        ledger = ledger.set_column(ledger.schema.get_field_index(name), name, values)
+    ledger_sha256 = packing.write_table(staged.with_suffix(".parquet"), ledger)
+    packing.remember(store, fingerprint, packing.Packed(info, ledger_sha256), shard.base, texts)
+
+
+def finish(store: WorkStore, out: Path) -> str | None:
+    """Complete a rewrite that was decided: exchange the shards, describe, index. None where none is under way."""
+    fact = store.fact(UNDERWAY)
+    if not fact:
+        return None
+    plan = orjson.loads(fact)
+    planned = [Planned(p["name"], p["split"], p["prefix"], [], p["fingerprint"]) for p in plan["planned"]]
+    before = {p.name: sha256_file(out / p.name) for p in planned if (out / p.name).is_file()}
+    packing.publish(store, planned, out)
+    entries = []
+    for p in planned:
+        known = packing.written(store, p.fingerprint)
+        if known is None:
+            raise UserError(f"{store.folder} has lost what it staged: run `unif2ace-data build` again")
+        info = known.shard
+        entries.append(
+            {
+                "name": p.name, "split": p.split, "prefix": p.prefix, "samples": info.samples,
+                "bytes": info.bytes, "sha256": info.sha256,
+            }
+        )  # fmt: skip
+    if before != {e["name"]: e["sha256"] for e in entries} or not (out / INDEX).is_file():
+        update_full_ledger(store, out, [p.name for p in planned])
+    root = describe_again(store, out, entries, plan["counts"], plan["recipe"])
+    store.set_fact(UNDERWAY, "")
+    return root
+
+
+def update_full_ledger(store: WorkStore, out: Path, names: list[str]) -> None:
+    """The private ledger's columns about captions, from the ledgers of the kept."""
+    path = store.folder / "ledger.parquet"
+    if not path.is_file():
+        return
+    columns = ["key", *packing.TEXT_COLUMNS]
+    kept = pa.concat_tables([pq.read_table(ledger_part(out, name), columns=columns) for name in names])
+    place = {key: i for i, key in enumerate(kept["key"].to_pylist())}
+    full = pq.read_table(path)
+    rows = [
+        place.get(key, -1) if status == "kept" else -1
+        for key, status in zip(full["key"].to_pylist(), full["status"].to_pylist(), strict=True)
+    ]
+    for name, kind in packing.TEXT_COLUMNS.items():
+        said, old = kept[name].to_pylist(), full[name].to_pylist()
+        values = pa.array([said[r] if r >= 0 else o for r, o in zip(rows, old, strict=True)], kind)
+        full = full.set_column(full.schema.get_field_index(name), name, values)
+    packing.write_table(path, full)
+
+
+def describe_again(
+    store: WorkStore, out: Path, shards: list[dict[str, Any]], counts: dict[str, Any], recipe_changes: dict[str, Any]
+) -> str:
+    """Recipe, stats, datasheet, report and index of a dataset whose shards are in place."""
+    (out / INDEX).unlink(missing_ok=True)
+    recipe = merged(read_mapping(out / "recipe.yaml"), recipe_changes)
+    write_bytes(out / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True).encode())
+    full = store.folder / "ledger.parquet"
+    stats = compute_stats(out, full if full.is_file() else None)
+    write_bytes(
+        out / "stats.json", orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n"
+    )
+    manifests = manifests_of(store, recipe)
+    if manifests is not None:
+        write_datasheet(out / "DATASHEET.md", stats, recipe, manifests)
+    write_report(out / "report.html", out, None, None)
+    names = ["recipe.yaml", "stats.json", "DATASHEET.md", "report.html"]
+    names += [str(ledger_part(Path(), s["name"])) for s in shards]
+    return write_index(out, shards, files_of(out, names), counts)
+
+
+def manifests_of(store: WorkStore, recipe: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The sources' manifests: as the build kept them, or by name; None where one is not known here."""
+    kept = store.fact("manifests")
+    if kept:
+        return list(orjson.loads(kept))
+    try:
+        return [load_manifest(source["manifest"]).model_dump() for source in recipe.get("sources", [])]
+    except UserError:
+        return None
+
+
+def merged(recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`recipe` with the (nested) values of `changes`."""
+    result = dict(recipe)
+    for name, value in changes.items():
+        both = isinstance(value, dict) and isinstance(result.get(name), dict)
+        result[name] = merged(result[name], value) if both else value
+    return result
