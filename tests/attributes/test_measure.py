@@ -10,7 +10,14 @@ from drawn_head import canonical, draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unif2ace_data.attributes.measure import attributes_of, like_labelled, measure, probabilities_of, quantities_of
+from unif2ace_data.attributes.measure import (
+    attributes_of,
+    is_annotation,
+    like_labelled,
+    measure,
+    probabilities_of,
+    quantities_of,
+)
 from unif2ace_data.attributes.mesh import geometry_of
 from unif2ace_data.attributes.pixels import pixels_of
 from unif2ace_data.faces.emotion import EMOTIONS
@@ -142,6 +149,26 @@ def test_beside_a_validated_measurement_an_annotation_is_kept_even_where_they_di
     notes = Annotations(attributes=[note("apparent_gender", "male")])
     both = by_name(attributes_of(face(), notes))["apparent_gender"]
     assert [(a.value, a.evidence.by) for a in both] == [("female", "genderage"), ("male", "source:celeba")]
+
+
+def test_a_prediction_counts_like_any_other_evidence() -> None:
+    def predicted(name: str, value: str, group: str = "appearance") -> Attribute:
+        by = Evidence(by="attributes:clip", revision="0" * 8, measured="p=0.97").model_dump()
+        return Attribute.model_validate(note(name, value, group, confidence=0.97, evidence=by))
+
+    said = [
+        predicted("head_pitch", "up", "action"),
+        predicted("apparent_gender", "male"),
+        predicted("pale_skin", "yes"),
+    ]
+    lowered = by_name(attributes_of(face(pitch=-40.0), Annotations(), said))
+    assert [a.evidence.by for a in lowered["head_pitch"]] == ["attributes:clip"], "instead of what is not validated"
+    found = by_name(attributes_of(face(), Annotations(attributes=[note("apparent_gender", "male")]), said))
+    assert [(a.value, a.evidence.by) for a in found["apparent_gender"]] == [
+        ("female", "genderage"), ("male", "attributes:clip"), ("male", "source:celeba"),
+    ]  # fmt: skip
+    assert "pale_skin" not in found, "stated on request only"
+    assert [is_annotation(a) for a in found["apparent_gender"]] == [False, False, True]
 
 
 def test_annotations_outside_the_taxonomy_are_left_out() -> None:

@@ -1,12 +1,13 @@
-"""From stored measurements and the source's annotations to attributes with evidence and confidence.
+"""From stored measurements, an attribute model's predictions and the source's annotations to attributes with evidence.
 
-A pure function of the face's record: bands, weights and thresholds (manifests/attributes.yaml) may change without a
+A pure function of what is given: bands, weights and thresholds (manifests/attributes.yaml) may change without a
 look at the pictures. A value that is not confident is not stated at all.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -33,19 +34,29 @@ MEASURED_BY = {
     "emotion": ("emotion_fer", "emotion_fer.tflite"),
 }
 LANDMARKER = ("face_landmarker", "face_landmarker.task")
+SOURCE = "source:"  # so begins Evidence.by where the source itself says so
 
 
 def attributes_of(
-    face: FaceRecord, annotations: Annotations, *, complexion: bool = False, engine: str = "embedded"
+    face: FaceRecord,
+    annotations: Annotations,
+    predictions: Sequence[Attribute] = (),
+    *,
+    complexion: bool = False,
+    engine: str = "embedded",
 ) -> list[Attribute]:
-    """The attributes of one face, in the taxonomy's order: at most one measured record per name, and the annotations.
+    """The attributes of one face, in the taxonomy's order: a name's measured record, its predictions, its annotations.
 
-    `complexion`: include what is stated on request only. `engine`: the face pack; what another pack's networks say of
-    gender and age is not validated. An annotation replaces a measurement that is not validated; beside a validated one
-    both stay, whether they agree or not. Annotations outside the taxonomy (an age in years) are for filters, not for
-    captions, and are left out.
+    `predictions`: what an attribute model says (attributes/predict.py). `complexion`: include what is stated on request
+    only. `engine`: the face pack; what another pack's networks say of gender and age is not validated. A prediction or
+    an annotation replaces a measurement that is not validated; beside a validated one all stay, whether they agree or
+    not (captions/facts.py states nothing of which they disagree). Annotations outside the taxonomy (an age in years)
+    are for filters, not for captions, and are left out.
     """
     taxonomy = load_taxonomy()
+    predicted: dict[str, list[Attribute]] = {}
+    for prediction in predictions:
+        predicted.setdefault(prediction.name, []).append(prediction)
     annotated: dict[str, list[Attribute]] = {}
     for given in annotations.attributes:
         attribute = Attribute.model_validate(given)
@@ -56,12 +67,17 @@ def attributes_of(
     for entry in taxonomy.attributes.values():
         if entry.on_request and not complexion:
             continue
-        notes = annotated.get(entry.name, [])
+        said = predicted.get(entry.name, []) + annotated.get(entry.name, [])
         measured = measure(entry, quantities, engine)
-        if measured is not None and (measured.validated or not notes):
+        if measured is not None and (measured.validated or not said):
             found.append(measured)
-        found += notes
+        found += said
     return found
+
+
+def is_annotation(attribute: Attribute) -> bool:
+    """Whether the source itself says so (people, where it is validated), and no measurement or model."""
+    return attribute.evidence.by.startswith(SOURCE)
 
 
 def measure(entry: Entry, quantities: dict[str, float], engine: str = "embedded") -> Attribute | None:

@@ -1,27 +1,38 @@
 """What is said of one face: its attributes, its caption and the caption's claims, as one record that can be stored.
 
-Made by the worker that has just measured the face, or later from the stored measurements: the same bytes either way.
+Made by the worker that has just measured the face, or later from what was stored: the same bytes either way.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
+import numpy as np
 import orjson
 
 from unif2ace_data import __version__
 from unif2ace_data.attributes.measure import attributes_of
 from unif2ace_data.captions.grounded import caption_of, captioner
+from unif2ace_data.faces.align import into_crop
+from unif2ace_data.faces.decode import decode
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.resources import resource
-from unif2ace_data.schema import Annotations, FaceRecord
+from unif2ace_data.schema import Annotations, Attribute, FaceRecord, UserError
+
+if TYPE_CHECKING:
+    from unif2ace_data.attributes.predict import Metadata
 
 
-def text_of(key: str, face: FaceRecord, notes: Annotations, recipe: Recipe) -> bytes:
-    """JSON: attributes, caption, captioner, claims (the fields of these names of schema.Sample)."""
+def text_of(key: str, face: FaceRecord, notes: Annotations, recipe: Recipe, jpeg: bytes) -> bytes:
+    """JSON: attributes, caption, captioner, claims (the fields of these names of schema.Sample).
+
+    `jpeg`: the face's crop; only the recipe's attribute model looks at it.
+    """
     complexion = recipe.captions.complexion
-    attributes = attributes_of(face, notes, complexion=complexion, engine=recipe.faces.engine)
+    predictions = predictions_of(face, jpeg, recipe.attributes) if recipe.attributes else []
+    attributes = attributes_of(face, notes, predictions, complexion=complexion, engine=recipe.faces.engine)
     caption, claims = caption_of(key, attributes, complexion=complexion)
     return orjson.dumps(
         {
@@ -33,12 +44,44 @@ def text_of(key: str, face: FaceRecord, notes: Annotations, recipe: Recipe) -> b
     )
 
 
+def predictions_of(face: FaceRecord, jpeg: bytes, path: str) -> list[Attribute]:
+    """What the attribute model at `path` says of a crop: nothing where it has seen no face turned like this one."""
+    from unif2ace_data.attributes.predict import load_model
+
+    model = load_model(path)
+    if not model.resembles(face.yaw, face.pitch):
+        return []
+    crop = decode(jpeg).rgb
+    landmarks = into_crop(np.array(face.landmarks), np.array(face.quad), crop.shape[0])
+    return model.predict(crop, landmarks.round(1))  # as the samples that it learnt from have them
+
+
+def attribute_model(recipe: Recipe) -> tuple[str, Metadata] | None:
+    """SHA-256 and metadata of the recipe's attribute model, if it names one.
+
+    Raises UserError: no such file, not an attribute model, or one that has learnt from crops aligned in another way.
+    """
+    if recipe.attributes is None:
+        return None
+    from unif2ace_data.attributes.predict import describe_model
+
+    sha256, metadata = describe_model(recipe.attributes)
+    learnt, mode = metadata.preprocessing.align, recipe.faces.align.mode
+    if learnt and learnt != mode:
+        raise UserError(
+            f"{recipe.attributes} has learnt from crops with faces.align.mode={learnt}, this recipe makes {mode} ones: "
+            "train it on a dataset built like this one"
+        )
+    return sha256, metadata
+
+
 def text_config(recipe: Recipe, analysis: str) -> str:
     """What decides a text besides the face and its annotations; its hash is the key under which texts are kept."""
     decided = {
         "unif2ace": __version__,
         "analysis": analysis,
-        "captions": recipe.captions.model_dump(),
+        "attributes": model[0] if (model := attribute_model(recipe)) else "",
+        "complexion": recipe.captions.complexion,
         "engine": recipe.faces.engine,
         "taxonomy": hashlib.sha256(resource("manifests", "attributes.yaml").read_bytes()).hexdigest(),
         "captioner": captioner().model_dump(),

@@ -44,6 +44,14 @@ def quad_side(quad: np.ndarray) -> float:
     return float(np.hypot(*(quad[1] - quad[0])))
 
 
+def into_crop(points: np.ndarray, quad: np.ndarray, side: int) -> np.ndarray:
+    """Places (N, 2) in source pixels as places in the crop of `side` pixels that covers `quad`."""
+    width = max(quad_side(quad), 1e-9)
+    axis_x, axis_y = ((quad[i] - quad[0]) / width for i in (1, 3))
+    moved = points - quad[0]
+    return np.asarray(np.stack([moved @ axis_x, moved @ axis_y], 1) * (side / width))
+
+
 def output_side(quad: np.ndarray, size: int) -> int:
     """Side of the crop in pixels: the quad's own, at most `size`: nothing is enlarged."""
     return max(1, min(size, int(quad_side(quad))))

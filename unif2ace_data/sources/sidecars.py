@@ -1,4 +1,7 @@
-"""What stands beside a picture: `x.txt` (a caption a line) and `x.json` (author, licence, url, captions) of `x.jpg`."""
+"""What stands beside a picture `x.jpg`: `x.txt` (a caption a line), `x.json` (author, licence, url, captions, attributes).
+
+`attributes` are labels that people gave, in the taxonomy's words: `{"hair_color": "gray", "eyeglasses": true}`.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,17 @@ from typing import Any
 
 import orjson
 
-from unif2ace_data.schema import Annotations, InputError
+from unif2ace_data.schema import Annotations, Attribute, Evidence, InputError
 from unif2ace_data.sources.kinds import SIDECARS, stems_of
+from unif2ace_data.taxonomy import load_taxonomy
 
 AUTHOR = ("author", "photographer", "artist")
 LICENCE = ("licence", "license")
 URL = ("url", "source_url", "photo_url")
 CAPTION = ("caption", "captions", "text")
-NAMES = frozenset((*AUTHOR, *LICENCE, *URL, *CAPTION))
+ATTRIBUTES = "attributes"
+NAMES = frozenset((*AUTHOR, *LICENCE, *URL, *CAPTION, ATTRIBUTES))
+BY = "source:annotation"  # Evidence.by of these labels
 MAX_BYTES = 1 << 20  # our choice: a longer sidecar is no caption, and listing must stay flat
 
 
@@ -65,7 +71,10 @@ def json_file(data: bytes) -> Annotations:
 
 
 def from_record(record: dict[str, Any]) -> Annotations:
-    """Author, licence, url and captions from a JSON object or a table row; names in any case, other fields ignored."""
+    """Author, licence, url, captions and attributes from a JSON object or a table row; other fields are ignored.
+
+    Names in any case. Raises InputError where `attributes` has names or values that are not the taxonomy's.
+    """
     found = {str(name).lower(): value for name, value in record.items()}
 
     def text(names: tuple[str, ...]) -> str:
@@ -77,7 +86,44 @@ def from_record(record: dict[str, Any]) -> Annotations:
         for caption in value if isinstance(value, list) else [value]:
             if isinstance(caption, str) and caption.strip() and caption.strip() not in captions:
                 captions.append(caption.strip())
-    return Annotations(author=text(AUTHOR), licence=text(LICENCE), url=text(URL), captions=captions)
+    attributes = labelled(found.get(ATTRIBUTES))
+    return Annotations(
+        author=text(AUTHOR), licence=text(LICENCE), url=text(URL), captions=captions, attributes=attributes
+    )
+
+
+def labelled(given: Any) -> list[dict[str, Any]]:
+    """Attribute records of `{name: value}`, or of (name, value) pairs as a table's map column gives them.
+
+    Of yes/no attributes true and false may be written too; an empty value says nothing. The records that samples of
+    this toolkit hold are measurements, made again where they are needed, and not labels: they are passed over.
+    """
+    if not given or (isinstance(given, list) and all(isinstance(one, dict) and "evidence" in one for one in given)):
+        return []
+    taxonomy = load_taxonomy()
+    try:
+        labels = {str(name).strip().lower(): value for name, value in dict(given).items()}
+    except (TypeError, ValueError):
+        raise InputError("broken_sidecar", f"attributes are a mapping {{name: value}}, not {given!r:.80}") from None
+    if unknown := sorted(set(labels) - set(taxonomy.attributes)):
+        raise InputError("broken_sidecar", f"attributes that the taxonomy does not have: {', '.join(unknown)}"[:500])
+    said = {name: spelled(value) for name, value in labels.items() if value is not None and value != ""}
+    if wrong := [name for name, value in said.items() if value not in taxonomy[name].values]:
+        of = (f"{n}={said[n]} (it may be {', '.join(taxonomy[n].values)})" for n in wrong)
+        raise InputError("broken_sidecar", f"values that the taxonomy does not have: {'; '.join(of)}"[:500])
+    return [
+        Attribute(
+            name=name, group=taxonomy[name].group, value=said[name], confidence=1.0, validated=True,
+            evidence=Evidence(by=BY),
+        ).model_dump()
+        for name in taxonomy.attributes if name in said
+    ]  # fmt: skip
+
+
+def spelled(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value).strip().lower()
 
 
 def add(notes: Annotations, more: Annotations) -> None:

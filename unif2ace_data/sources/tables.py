@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unif2ace_data.schema import InputError, InputRef
-from unif2ace_data.sources.sidecars import NAMES, from_record
+from unif2ace_data.sources.sidecars import ATTRIBUTES, NAMES, from_record
 
 # Where several columns could hold pictures and none says so, these names decide.
 IMAGE_NAMES = ("image", "img", "photo", "picture", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "content")
@@ -30,12 +30,17 @@ def list_table(path: Path, source_id: str, dataset: str, stamp: str) -> Iterator
     def itself(code: str, message: str) -> InputRef:
         return InputRef(source_id, dataset, "table", os.fspath(path), stamp, problem=(code, message))
 
-    def ref(row: int, record: dict[str, Any]) -> InputRef:
+    def refs(row: int, record: dict[str, Any]) -> Iterator[InputRef]:
         # Zero-padded, so that the order of names is the order of rows and a row group is read once.
-        return InputRef(
-            f"{source_id}#row{row:09d}", dataset, "table", os.fspath(path), stamp, column, row,
-            annotations=from_record(record),
-        )  # fmt: skip
+        name = f"{source_id}#row{row:09d}"
+        try:
+            said = from_record(record)
+        except InputError as error:
+            said = from_record({n: value for n, value in record.items() if n.lower() != ATTRIBUTES})
+            problem = (error.code, f"not used: {error}")
+            yield InputRef(f"{name}#{ATTRIBUTES}", dataset, "table", os.fspath(path), stamp, problem=problem,
+                           problem_status="dropped")  # fmt: skip
+        yield InputRef(name, dataset, "table", os.fspath(path), stamp, column, row, annotations=said)
 
     column = ""
     try:
@@ -54,14 +59,14 @@ def list_table(path: Path, source_id: str, dataset: str, stamp: str) -> Iterator
         return
     row = 0
     try:
-        for records in annotation_batches(path, [n for n in schema.names if n.lower() in NAMES and n != column]):
+        for records in annotation_batches(path, annotation_columns(schema, column)):
             for record in records:
-                yield ref(row, record)
+                yield from refs(row, record)
                 row += 1
     except BROKEN as error:
         yield itself("broken_table", f"its annotation columns cannot be read from row {row} on ({error})")
     for left in range(row, rows):
-        yield ref(left, {})
+        yield from refs(left, {})
 
 
 def shape(path: Path) -> tuple[pa.Schema, int]:
@@ -92,6 +97,15 @@ def image_column(schema: pa.Schema) -> str:
         if usual or len(fitting) == 1:
             return str(usual[0] if usual else fitting[0])
     return ""
+
+
+def annotation_columns(schema: pa.Schema, picture: str) -> list[str]:
+    """Columns that say something of the picture. A column `attributes` of another type than a mapping is not ours."""
+
+    def ours(field: pa.Field) -> bool:
+        return field.name.lower() != ATTRIBUTES or bool(pa.types.is_struct(field.type) or pa.types.is_map(field.type))
+
+    return [field.name for field in schema if field.name.lower() in NAMES and field.name != picture and ours(field)]
 
 
 def annotation_batches(path: Path, columns: list[str]) -> Iterator[list[dict[str, Any]]]:

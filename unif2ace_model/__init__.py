@@ -1,0 +1,1 @@
+"""What learns from a dataset of unif2ace_data: the attribute model that corrects a captioner."""

@@ -1,0 +1,99 @@
+"""`unif2ace-model`: parse, call, print. Logic lives in the modules; heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unif2ace_data.cli import Json, emit, run
+
+if TYPE_CHECKING:
+    from unif2ace_model.attributes import Report
+
+NAME = "unif2ace-model"
+app = typer.Typer(
+    name=NAME,
+    help="What learns from a dataset that `unif2ace-data` built.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def commands() -> None:
+    """What learns from a dataset that `unif2ace-data` built."""
+
+
+@app.command()
+def attributes(
+    shards: Annotated[Path, typer.Option("--shards", help="The dataset, with labels of its sources.")] = Path("shards"),
+    out: Annotated[Path, typer.Option("--out", help="The model; its card is written beside it.")] = Path(
+        "attributes.onnx"
+    ),
+    encoder: Annotated[
+        str,
+        typer.Option(
+            "--encoder",
+            help="`face`, a face pack, a folder in open_clip's format, or MODEL=WEIGHTS (a checkpoint, or a tag in the cache).",
+        ),
+    ] = "face",
+    precision: Annotated[
+        float, typer.Option("--precision", help="What a value must reach on `validation` to be stated.")
+    ] = 0.9,
+    as_json: Json = False,
+) -> None:
+    """Train the attribute model for `unif2ace-data build --attributes`, and write its card.
+
+    Example: `unif2ace-model attributes --shards shards/ --out attributes.onnx`
+    """
+    from unif2ace_model.attributes import train
+
+    report = train(shards, out, encoder, precision, quiet=as_json)
+    emit(report_json(report), as_json, lambda: print_report(report))
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    return {
+        "out": str(report.out),
+        "card": str(report.card),
+        "encoder": report.metadata.encoder.model_dump(),
+        "stated": {head.name: {v: c.model_dump() for v, c in head.stated.items()} for head in report.metadata.heads},
+        "test": {
+            finding.name: {
+                value.name: {"cases": value.test.cases, "precision": value.test.precision, "recall": value.test.recall}
+                for value in finding.values
+                if not value.why
+            }
+            for finding in report.findings
+            if finding.stated
+        },
+        "left_out": report.left_out,
+    }
+
+
+def print_report(report: Report) -> None:
+    for finding in report.findings:
+        for value in finding.values:
+            if not value.why:
+                test = value.test
+                print(
+                    f"  {finding.name + '=' + value.name:<32} from p={value.claim.threshold:<5g} precision "
+                    f"{test.precision:.3f} ({test.right} of {test.cases} on test)  recall {test.recall:.2f}"
+                )
+    for name, why in report.left_out.items():
+        print(f"  {name:<32} left out: {why}")
+    print(f"model    {report.out} ({report.metadata.encoder.name}; licence: {report.metadata.encoder.licence})")
+    print(f"card     {report.card}")
+
+
+def main() -> None:
+    run(app, NAME)
+
+
+if __name__ == "__main__":
+    main()
