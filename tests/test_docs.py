@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -26,15 +27,14 @@ def test_the_examples_of_a_page_run(page: Path, examples: Path, tmp_path: Path) 
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
-def test_every_command_has_a_page_and_an_example() -> None:
-    from unif2ace_data.cli import app
-
+@pytest.mark.parametrize("program", ["unif2ace-data", "unif2ace-model"])
+def test_every_command_has_a_page_and_an_example(program: str) -> None:
+    app = importlib.import_module(f"{program.replace('-', '_')}.cli").app
     text = "\n".join(p.read_text() for p in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
     for command in app.registered_commands:
-        assert command.callback is not None
-        name = (command.name or command.callback.__name__).replace("_", "-")
-        assert "Example: `unif2ace-data " in (command.callback.__doc__ or ""), name
-        assert re.search(rf"^unif2ace-data {name}\b", text, re.MULTILINE), f"no page shows {name}"
+        name = command.name or command.callback.__name__.replace("_", "-")
+        assert f"Example: `{program} " in (command.callback.__doc__ or ""), name
+        assert re.search(rf"^{program} {name}\b", text, re.MULTILINE), f"no page shows {name}"
 
 
 def test_links_between_pages_lead_somewhere() -> None:
