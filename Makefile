@@ -18,13 +18,15 @@ VLLM_BASE := $(VLLM_VENV)/base-$(shell (pwd; cat pyproject.toml) | sha256sum | c
 demo: $(VENV)/base.stamp
 	@rm -rf demo demo.work
 	$(BIN)/unif2ace-data build --src examples/raw --out demo/shards --subjects adults
+	$(BIN)/unif2ace-data qa-gen demo/shards --jsonl demo/questions.jsonl
 	$(BIN)/unif2ace-data verify demo/shards
 	$(BIN)/unif2ace-data stats demo/shards
 	@echo
 	@echo "demo passed. What came out:"
 	@echo "  demo/shards/report.html       the report (travels with the dataset)"
 	@echo "  $$($(BIN)/unif2ace-data report demo/shards)  the private one, with what was dropped"
-	@echo "  demo/shards/                  shards, ledger, index, datasheet"
+	@echo "  demo/shards/                  shards with captions and questions, ledger, index, datasheet"
+	@echo "  demo/questions.jsonl          the questions, one a line"
 
 test: lint quick slow
 	@echo "all checks passed: ruff, mypy, quick and slow tests"

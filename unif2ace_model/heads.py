@@ -206,7 +206,8 @@ def wilson(right: int, cases: int) -> tuple[float, float]:
         return 0.0, 1.0
     z, p = 1.959964, right / cases
     middle, half = p + z * z / (2 * cases), z * float(np.sqrt(p * (1 - p) / cases + z * z / (4 * cases**2)))
-    return (middle - half) / (1 + z * z / cases), (middle + half) / (1 + z * z / cases)
+    low, high = (middle - half) / (1 + z * z / cases), (middle + half) / (1 + z * z / cases)
+    return max(0.0, low), min(1.0, high)
 
 
 def calibration_error(said: np.ndarray, sure: np.ndarray, labels: np.ndarray) -> float:

@@ -64,7 +64,7 @@ def without_contradicted(caption: str, claims: list[Claim], attributes: Sequence
         wrong = [c for c in claims if c.verdict == "contradicted"]
         if not wrong:
             break
-        keep = [c for c in claims if c.verdict != "contradicted"]
+        keep = [c for c in claims if c.verdict == "supported" or (c.verdict == "unverified" and not holds(c, wrong))]
         listed = [(c.attribute, c.value, c.negated, caption[c.span[0] : c.span[1]]) for c in keep]
         if turn < PASSES:
             caption = cut(caption, spans(wrong), spans(keep))
@@ -74,6 +74,11 @@ def without_contradicted(caption: str, claims: list[Claim], attributes: Sequence
             settled.get(stated(c), c).model_copy(update={"span": c.span}) for c in judged(caption, listed, attributes)
         ]
     return caption, [c for c in claims if c.verdict != "contradicted"]
+
+
+def holds(claim: Claim, wrong: Sequence[Claim]) -> bool:
+    """Whether the words of a wrong claim are all the claim's own: then nothing of it is worth keeping for."""
+    return any(claim.span[0] <= w.span[0] and w.span[1] <= claim.span[1] for w in wrong)
 
 
 def stated(claim: Claim) -> tuple[str, str, bool]:

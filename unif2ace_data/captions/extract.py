@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from unif2ace_data.captions.lexicon import Match, lexicon, scope_words
 from unif2ace_data.captions.negation import Negator, denials, denied_after, negators_in
@@ -17,7 +18,9 @@ from unif2ace_data.taxonomy import load_taxonomy
 
 SHE = frozenset(["she", "her", "hers", "herself"])
 HE = frozenset(["he", "him", "his", "himself"])
+OWNERS = frozenset(["his", "her", "their"])
 MARKS = frozenset([",", ";", ":", ".", "!", "?", "-", "(", ")"])
+SEVERAL = 2  # values; of more than so many one names the rest
 NEAR = 6  # words between a negator and what it denies for both to be one span
 
 
@@ -54,7 +57,8 @@ def find_claims(text: str) -> list[Found]:
     for first, last in sentences_of(text, tokens):
         found += in_sentence(tokens, before if tokens[first].word in ("it", "its") else first, first, last)
         before = first
-    if any(t.word in scope_words()["over_shirt"] for t in tokens):
+    tied = any(f.attribute == "wearing_necktie" and f.value == "yes" for f in found)  # a jacket goes over the shirt
+    if tied or any(t.word in scope_words()["over_shirt"] for t in tokens):
         found = [f for f in found if not about_shirt(text, f)]
     return sorted(set(once(text, found) + pronoun(tokens)), key=lambda f: (f.start, f.end, f.attribute, f.value))
 
@@ -105,9 +109,11 @@ def in_sentence(tokens: Sequence[Token], before: int, first: int, last: int) -> 
     states = [s for s in states if not any(covers(*one, s) for one in fixed)]
     readings = strongest([*states, *(of_eyes(tokens, m) for m in says)])
     shared = [r.topic for r in readings]
-    claims = [c for r in readings if (c := claimed(tokens, r, negators, last, shared)) is not None]
-    claims = middle(claims)
-    return [settled(c, claims) for c in claims if not partial(c, claims)]
+    readings = [r for r in readings if not surpassed(tokens, r, readings)]
+    read = [(r, c) for r in readings if (c := claimed(tokens, r, negators, last, shared)) is not None]
+    firm = {c for r, c in read if c.negated and any(n.firm for n in denials(tokens, with_topic(r), negators))}
+    claims = middle([c for _, c in read])
+    return [settled(c, claims, c in firm) for c in claims if not partial(c, claims)]
 
 
 def covers(attribute: str, at: Sequence[int], state: Reading) -> bool:
@@ -167,16 +173,17 @@ def claimed(
     tokens: Sequence[Token], reading: Reading, negators: Sequence[Negator], last: int, shared: Sequence[int | None]
 ) -> Found | None:
     """The reading as a claim: denied or not, with its span."""
-    if reading.attribute == "?":
+    if "?" in (reading.attribute, reading.value):
         return None
     at = reading.at
-    ahead = () if reading.topic is None or reading.topic < at[-1] else (reading.topic,)
-    denying = denials(tokens, (*at, *ahead), negators)
+    denying = denials(tokens, with_topic(reading), negators)
+    if reading.attribute == "emotion" and presupposed(tokens, at, last):
+        denying = []
     start, end = at[0], at[-1] + 1
     if reading.topic is not None and shared.count(reading.topic) == 1 and close(tokens, at, reading.topic):
         start, end = min(start, reading.topic), max(end, reading.topic + 1)
     behind = None
-    if reading.topic is None and reading.attribute != "apparent_gender":
+    if (reading.topic is None or reading.topic > at[-1]) and reading.attribute != "apparent_gender":
         behind = denied_after(tokens, at[-1], last, reading.attribute in lexicon().things)
     for negator in denying:
         if 0 <= start - negator.first <= NEAR and not crowded(tokens, negator, start):
@@ -188,6 +195,28 @@ def claimed(
     if value.startswith("!"):
         value, negated = value[1:], not negated
     return Found(reading.attribute, value, negated, tokens[start].start, tokens[end - 1].end)
+
+
+def surpassed(tokens: Sequence[Token], reading: Reading, readings: Sequence[Reading]) -> bool:
+    """ "Not just parted but wide open": whether the words only lead up to another value of the attribute."""
+    before = [t.word for t in tokens[max(0, reading.at[0] - 5) : reading.at[-1]]]
+    leads = any(a == "not" and b in ("just", "merely", "only", "simply") for a, b in pairwise(before))
+    return leads and any(
+        o.attribute == reading.attribute and o.value != reading.value and o.at[0] > reading.at[-1] for o in readings
+    )
+
+
+def with_topic(reading: Reading) -> tuple[int, ...]:
+    """The words of the reading, and its noun where that stands behind them."""
+    return reading.at if reading.topic is None or reading.topic < reading.at[-1] else (*reading.at, reading.topic)
+
+
+def presupposed(tokens: Sequence[Token], at: Sequence[int], last: int) -> bool:
+    """Whether the words stand between an owner and a face: "not a cloud darkens her cheerful face" calls it cheerful."""
+    owned = at[0] > 0 and tokens[at[0] - 1].word in OWNERS
+    return (
+        owned and at[-1] + 1 < last and any(t in ("face", "expression", "eyes") for t in topics_at(tokens, at[-1] + 1))
+    )
 
 
 def close(tokens: Sequence[Token], at: Sequence[int], topic: int) -> bool:
@@ -203,7 +232,7 @@ def crowded(tokens: Sequence[Token], negator: Negator, start: int) -> bool:
     )
 
 
-def settled(claim: Found, others: Sequence[Found]) -> Found:
+def settled(claim: Found, others: Sequence[Found], firm: bool = False) -> Found:
     """A denial turned into the opposite value where there is one and the sentence does not name the true value itself."""
     values = load_taxonomy()[claim.attribute].values
     if not claim.negated:
@@ -211,14 +240,17 @@ def settled(claim: Found, others: Sequence[Found]) -> Found:
     if len(values) == 2:
         return replace(claim, value=next(v for v in values if v != claim.value), negated=False)
     named = any(o.attribute == claim.attribute and not o.negated for o in others)
-    if (
-        "none" in values
-        and claim.value != "none"
-        and (claim.attribute, claim.value) not in lexicon().specific
-        and not named
-    ):
+    fact = (claim.attribute, claim.value)
+    left = (lexicon().firmly.get(fact) if firm else None) or lexicon().opposite.get(fact)
+    if left is not None and not named and not denied_too(left, claim, others):
+        return replace(claim, value=left, negated=False)
+    if "none" in values and claim.value != "none" and fact not in lexicon().specific and not named:
         return replace(claim, value="none", negated=False)
     return claim
+
+
+def denied_too(value: str, claim: Found, others: Sequence[Found]) -> bool:
+    return any(o.negated and o.attribute == claim.attribute and o.value == value for o in others)
 
 
 def partial(claim: Found, others: Sequence[Found]) -> bool:
@@ -226,6 +258,8 @@ def partial(claim: Found, others: Sequence[Found]) -> bool:
     same = [o for o in others if o.attribute == claim.attribute and not o.negated]
     if claim.negated:
         return claim.attribute in lexicon().open_ended and any(o.value == claim.value for o in same)
+    if claim.attribute == "background_hue" and claim.value != "multi" and any(o.value == "multi" for o in same):
+        return len({o.value for o in same}) > SEVERAL  # "a jumble of colours, red here, green there"
     return (claim.attribute, claim.value) == ("facial_hair", "none") and any(o.value != "none" for o in same)
 
 

@@ -133,6 +133,9 @@ class Lexicon:
     things: frozenset[str]
     open_ended: frozenset[str]  # attributes with words that only say what is not so (`!x`)
     specific: frozenset[tuple[str, str]]
+    opposite: dict[tuple[str, str], str]  # of a denied value, what is left
+    firmly: dict[tuple[str, str], str]  # the same where the denial is firm
+    firm: frozenset[str]  # negators that deny firmly
     before: RuleBook
     after: RuleBook
     after_things: RuleBook
@@ -163,6 +166,11 @@ def element(part: str, sets: dict[str, list[str]]) -> Element:
 def pair(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     return name, value
+
+
+def pairs(texts: Sequence[str]) -> dict[tuple[str, str], str]:
+    """ "a=x a=y" as {(a, x): y}."""
+    return {pair(one): pair(other)[1] for one, other in (text.split() for text in texts)}
 
 
 @cache
@@ -206,6 +214,9 @@ def lexicon() -> Lexicon:
         things=frozenset(data["things"]),
         open_ended=frozenset(name for name, values in data["says"].items() if any(v.startswith("!") for v in values)),
         specific=frozenset(pair(text) for text in data["specific"]),
+        opposite=pairs(data["opposites"]["plain"]),
+        firmly=pairs(data["opposites"]["firm"]),
+        firm=frozenset(data["opposites"]["negators"]),
         before=book(negation["before"]),
         after=book(negation["after"]),
         after_things=book(negation["after_things"]),

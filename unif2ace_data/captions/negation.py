@@ -10,6 +10,8 @@ from unif2ace_data.captions.tokens import Token
 
 LIST_AHEAD = 9  # words in which the "or" of "no glasses, hat or tie" must come for the comma to be a list's
 AFTER_AHEAD = 9  # words between a noun and what denies it: "the lenses that so many wear are absent"
+EXCEPTED = 6  # words between "no" and its "except"
+CLOSING = frozenset((",", ".", "!", "?"))
 NO = ("no", "none", "absent", "nil", "without", "nope")
 LISTING = (
     "free",
@@ -25,6 +27,13 @@ LISTING = (
     "sans",
     "minus",
 )
+CONJUNCTIONS = frozenset(("and", "but", "though", "although", "yet", "while", "whereas", "because", "since", "if"))
+NOMINAL = frozenset((*LISTING, "no", "zero", "absence"))  # negators of nouns: the verb behind is not theirs
+PERSONAL = frozenset(
+    ("smiles", "grins", "beams", "laughs", "frowns", "looks", "gazes", "stares", "peers", "glances", "wears", "sports")
+    + ("faces", "tilts", "turns", "leans", "cocks", "sits", "stands")
+)  # verbs of persons
+DOING = frozenset(("smiling", "grinning", "beaming", "looking", "gazing", "staring", "facing", "wearing", "laughing"))
 OPENERS = frozenset(
     [
         "a",
@@ -76,6 +85,7 @@ class Negator:
     first: int
     end: int
     reach: int
+    firm: bool = False
 
 
 def negators_in(tokens: Sequence[Token], first: int, last: int, taken: frozenset[int]) -> list[Negator]:
@@ -85,8 +95,30 @@ def negators_in(tokens: Sequence[Token], first: int, last: int, taken: frozenset
     for match in found:
         if not any(set(match.at) & set(other.at) for other in kept):
             kept.append(match)
-    kept.sort(key=lambda m: m.at)
-    return [Negator(m.at[0], m.at[-1] + 1, reach(tokens, m.at[-1] + 1, last, m.rule.stands_for)) for m in kept]
+    kept = sorted((m for m in kept if not outdoes(tokens, m, last)), key=lambda m: m.at)
+    kept = [m for k, m in enumerate(kept) if not (k and excepts(m) and m.at[0] - kept[k - 1].at[-1] <= EXCEPTED)]
+    firm = lexicon().firm
+    return [
+        Negator(m.at[0], m.at[-1] + 1, reach(tokens, m.at[-1] + 1, last, m.rule.stands_for), m.rule.stands_for in firm)
+        for m in kept
+    ]
+
+
+def outdoes(tokens: Sequence[Token], match: Match, last: int) -> bool:
+    """Whether the negator praises: "could hardly be darker", "nothing could be blacker"."""
+    if match.rule.stands_for not in ("nothing", "not", "hardly", "scarcely", "never"):
+        return False
+    ahead = [t.word for t in tokens[match.at[-1] + 1 : min(last, match.at[-1] + 6)]]
+    if "could" not in (*ahead[:1], tokens[max(0, match.at[0] - 1)].word):
+        return False
+    return any(
+        w == "be" and any(x in ("any", "more") or x.endswith("er") for x in ahead[k:]) for k, w in enumerate(ahead)
+    )
+
+
+def excepts(match: Match) -> bool:
+    """Whether it names an exception: behind another negator ("no colour except green") that is what is there."""
+    return str(match.rule.stands_for).startswith(("except", "other than"))
 
 
 def reach(tokens: Sequence[Token], start: int, last: int, negator: str) -> int:
@@ -96,11 +128,19 @@ def reach(tokens: Sequence[Token], start: int, last: int, negator: str) -> int:
         word = tokens[k].word
         if word == "and" and negator.split()[0] in LISTING and k + 1 < last and tokens[k + 1].word not in OPENERS:
             continue
-        if (word in ends and not (word in ("in", "with") and k == start)) or word == "nor":
+        if (word in ends and not (k == start and word.isalpha() and word not in CONJUNCTIONS)) or word == "nor":
             return k
-        if word == "," and k > start and not list_goes_on(tokens, k, last):
+        if k > start and negator.split()[0] in NOMINAL and predicate(tokens, k):
+            return k  # "a man with no glasses smiles"
+        if word == "," and (k == start or not list_goes_on(tokens, k, last)):
             return k
     return last
+
+
+def predicate(tokens: Sequence[Token], k: int) -> bool:
+    """Whether the word at k is what a person does, behind the noun that is denied: "without glasses smiling"."""
+    doing = tokens[k].word in DOING and bool(lexicon().topics.get(tokens[k - 1].word))
+    return tokens[k].word in PERSONAL or doing
 
 
 def list_goes_on(tokens: Sequence[Token], comma: int, last: int) -> bool:
@@ -141,6 +181,14 @@ def denied_after(tokens: Sequence[Token], at: int, last: int, thing: bool) -> in
     stop = min(last, end + 3)
     for book in (lexicon().after, lexicon().after_things) if thing else (lexicon().after,):
         for match in book.matches(tokens, at + 1, stop, frozenset()):
+            behind = match.at[-1] + 1
+            if (
+                tokens[match.at[-1]].word == "not"
+                and len(match.at) == 2
+                and behind < last
+                and tokens[behind].word not in lexicon().ends | CLOSING
+            ):
+                continue  # "the lenses are not tinted"
             if match.at[0] < end:
-                return match.at[-1] + 1
+                return behind
     return None

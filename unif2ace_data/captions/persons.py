@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unif2ace_data.captions.tokens import Token, tokens_of
-from unif2ace_data.captions.wordclass import ADV, AUX, COMMA, DET, ED, ING, WORD, classes_of, grammar
+from unif2ace_data.captions.wordclass import ADV, AUX, COMMA, DET, ED, ING, MARK, PRON, WORD, classes_of, grammar
 
 Span = tuple[int, int]
+DENIAL = 3  # words: "not a man"
 
 
 def moved(span: Span, start: int, end: int, shift: int) -> Span | None:
@@ -41,7 +42,7 @@ def neutral(text: str, wrong: list[Span], keep: list[Span]) -> tuple[str, list[S
     for k in range(len(tokens) - 1, -1, -1):
         token = tokens[k]
         gender = next((g for g in genders if token.word in words[g]), None)
-        if gender is None or any(s[0] < token.end and token.start < s[1] for s in keep):
+        if gender is None or any(denies(text, s, token) for s in keep):
             continue
         if stated(tokens, classes, k) and any(s[0] <= token.start < s[1] for s in wrong):
             continue
@@ -60,13 +61,28 @@ def neutral(text: str, wrong: list[Span], keep: list[Span]) -> tuple[str, list[S
     return text, wrong, keep
 
 
+def denies(text: str, span: Span, token: Token) -> bool:
+    """Whether the kept span is a denial of the gender ("not a man") and no statement that the word stands in."""
+    return span[0] <= token.start and token.end == span[1] and len(text[span[0] : span[1]].split()) <= DENIAL
+
+
 def stated(tokens: Sequence[Token], classes: Sequence[str], k: int) -> bool:
     """Whether the noun at k is predicated ("is a woman") or added (", a woman by …"): then the statement goes."""
     if k > 1 and classes[k - 1] == DET and classes[k - 2] == COMMA:
         return True
     for m in range(k - 1, max(-1, k - 4), -1):
         if classes[m] == AUX:
-            return True
+            return has_subject(tokens, classes, m)
         if classes[m] not in (DET, WORD, ADV):
             return False
+    return False
+
+
+def has_subject(tokens: Sequence[Token], classes: Sequence[str], verb: int) -> bool:
+    """Whether a noun or pronoun stands before the verb: in "pictured here is a woman" she herself is the subject."""
+    for k in range(verb - 1, -1, -1):
+        if classes[k] == MARK:
+            return False
+        if classes[k] == WORD or (classes[k] == PRON and tokens[k].word not in ("here", "there")):
+            return True
     return False

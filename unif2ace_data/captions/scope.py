@@ -12,10 +12,16 @@ from unif2ace_data.captions.wordclass import grammar
 
 AHEAD = 6  # words between an adjective and its noun: "short, neatly combed gray hair"
 BACK, FORWARD = 16, 9  # words between a noun and its predicate
+BETWEEN = frozenset(("between", "halfway", "midway"))  # said of what is before
+OBJECTS = frozenset(("no", "not", "any", "a", "an", "the", "his", "her", "their"))  # behind a verb that takes an object
+NEAR = 5  # words between a noun and "up" or "down"
+BREAKS = frozenset((",", "and", "but", "with", "while"))
 HARD = frozenset(";:.!?")
 TONES = frozenset(("tone", "tones", "shade", "color", "colour", "hue"))
 MEASURES = frozenset(("fullness", "width", "thickness", "length"))  # "of average width" stands behind its noun
 BLOCKED = -1
+TURNED = frozenset(("turned", "pointed", "directed", "angled", "twisted", "curled"))
+TURNING = ("head", "nose", "face", "chin", "eyes", "gaze")
 TURNS = ("turn", "tilt", "gaze", "light", "shadow")
 
 Meanings = tuple[tuple[str, str], ...]
@@ -28,9 +34,25 @@ def governed(tokens: Sequence[Token], match: Match, first: int, last: int) -> li
     direction = tokens[begin].word in scope_words()["directions"]
     if direction and adverb(tokens, begin, last):
         return []
+    if direction and (noun := sided(tokens, end, last)) is not None:
+        return meaning(tokens, noun, means)
+    if end == begin + 1 and tokens[begin].word in scope_words()["particles"]:
+        noun = particle(tokens, begin, first, last, means)
+        return meaning(tokens, noun, means) if noun is not None else []
     thing = tokens[begin].word in ("light", "shadow", "shadows") and end == begin + 1 and is_noun(tokens, begin, last)
     measure = "of" in (tokens[begin].word, tokens[max(0, begin - 1)].word) and tokens[end - 1].word in MEASURES
-    if not direction and not measure:
+    transitive = end == begin + 1 and end < last and tokens[begin].word.endswith("ing") and tokens[end].word in OBJECTS
+    if transitive:
+        noun = noun_behind(tokens, end, last, means, direction)
+        return meaning(tokens, noun, means) if noun is not None else []
+    if not direction and not measure and not any(tokens[k].word in BETWEEN for k in match.at):
+        if (
+            begin > first
+            and end < last
+            and tokens[end].word == ","
+            and any(t in means for t in topics_at(tokens, begin - 1))
+        ):
+            return meaning(tokens, begin - 1, means)  # "smiling slightly, evenly lit"
         predicate = begin > first and not is_state(tokens, begin - 1)
         predicate = predicate and any(t not in lexicon().verbs for t in topics_at(tokens, begin - 1))
         noun = noun_ahead(tokens, begin, end, last, predicate)
@@ -81,7 +103,42 @@ def adverb(tokens: Sequence[Token], at: int, last: int) -> bool:
     before = tokens[at - 1].word if at else ""
     if "than" in (before, tokens[max(0, at - 2)].word):
         return True  # "darker than the left" compares
+    if after in scope_words()["parts"]:
+        return True  # "his right ear"
     return after in scope_words()["anywhere"] and before not in scope_words()["sided"]
+
+
+def sided(tokens: Sequence[Token], end: int, last: int) -> int | None:
+    """The noun that "left" or "right" stands right before ("a rightward slant"), or the light on the side it names."""
+    if end >= last:
+        return None
+    if any(t in TURNS for t in topics_at(tokens, end)):
+        return end
+    if tokens[end].word in scope_words()["halves"]:
+        for i in range(end + 1, min(last, end + BACK)):
+            if tokens[i].word in HARD or tokens[i].word in ("while", "but"):
+                return None
+            if any(t in ("light", "shadow") for t in topics_at(tokens, i)):
+                return i
+    return None
+
+
+def particle(tokens: Sequence[Token], at: int, first: int, last: int, means: dict[str, Meanings]) -> int | None:
+    """The noun or verb close before "up" or "down" that it belongs to: "chin held up", not "lights up his face"."""
+    if at == first:
+        return noun_behind(tokens, at + 1, last, means, False)  # "up goes the chin"
+    for i in range(at - 1, max(first, at - NEAR) - 1, -1):
+        topics = topics_at(tokens, i)
+        if tokens[i].word in BREAKS or tokens[i].word in HARD:
+            return None
+        if not topics or (is_state(tokens, i) and not any(t in means for t in topics)):
+            continue
+        if "turn" in topics and not any(
+            t in TURNING for k in range(max(first, i - BACK), i) for t in topics_at(tokens, k)
+        ):
+            return noun_behind(tokens, at + 1, last, means, False)  # "turning up his nose", not "he turned up"
+        return pointing(tokens, i, first)
+    return None
 
 
 def noun_ahead(tokens: Sequence[Token], begin: int, end: int, last: int, predicate: bool) -> int | None:
@@ -98,6 +155,9 @@ def noun_ahead(tokens: Sequence[Token], begin: int, end: int, last: int, predica
             i += 2
             if i < last and tokens[i].word in ("his", "her", "their", "the"):
                 i += 1
+            continue
+        if word == "of" and i == end and tokens[end - 1].word.endswith("est"):
+            i += 1  # "the widest of smiles"
             continue
         if word in scope_words()["closers"] or word in TONES:
             return None
@@ -122,6 +182,14 @@ def in_phrase(tokens: Sequence[Token], i: int, first: int) -> bool:
             return True
         if word in (",", "and", "is", "are", "has", "with") or (topics_at(tokens, k) and not is_state(tokens, k)):
             return False
+    return False
+
+
+def in_relative(tokens: Sequence[Token], i: int, first: int) -> bool:
+    """Whether the noun at i stands in a relative clause of another ("the hair that covers his head")."""
+    for k in range(i - 1, max(first, i - 4), -1):
+        if tokens[k].word in ("that", "which"):
+            return bool(topics_at(tokens, k - 1))
     return False
 
 
@@ -156,6 +224,7 @@ def subject_of(
         elif (
             best is None
             and not in_phrase(tokens, i, first)
+            and not in_relative(tokens, i, first)
             and not all(t in lexicon().verbs or t in past for t in topics)
         ):
             return BLOCKED if i == begin - 1 or tokens[begin - 1].word in copulas else None
@@ -175,6 +244,8 @@ def pointing(tokens: Sequence[Token], noun: int, first: int) -> int:
             found = topics_at(tokens, i)
             if any(t in ("eyes", "gaze") for t in found):
                 return i
+            if found and not all(t in lexicon().verbs or t in scope_words()["turning"] for t in found):
+                return i if tokens[noun].word in TURNED else noun
             if found:
                 break
     return noun

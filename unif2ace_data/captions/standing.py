@@ -164,6 +164,9 @@ def torn(classes: Sequence[str], i: int, j: int, left: str, right: str) -> int:
         and left in (COMMA, DET, PREP, VERB, AUX, CONJ, EDGE)
     ):
         count += 1
+    joints = (EDGE, COMMA, MARK, CONJ)
+    if COMMA in piece[1:-1] and not adjectives and left not in joints and right not in joints:
+        count += 1  # from the middle of one phrase into the middle of another
     if right == PREP and left in (VERB, AUX, PREP, DET, CONJ) and first not in (ADV,):
         count += left != VERB and left != AUX
     return count
