@@ -11,6 +11,7 @@ import functools
 import hashlib
 import random
 import re
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,13 @@ from typing import Any
 import yaml
 
 from unif2ace_data.captions.grounded import caption_of
+from unif2ace_data.captions.vlm import Stage, Subject, Written, write_caption
+from unif2ace_data.llm.crew import run_rows
 from unif2ace_data.llm.engine import Answer, Request
+from unif2ace_data.llm.journal import Journal
+from unif2ace_data.llm.prompts import load_prompts
+from unif2ace_data.llm.room import AnswerFailed, EngineRoom
+from unif2ace_data.recipe import Captions, Llm
 from unif2ace_data.schema import Attribute
 
 WORDS = {
@@ -145,3 +152,25 @@ class Score:
             "grounded claims": self.grounded,
             "grounded kept": round(self.grounded_kept / max(self.grounded, 1), 4),
         }
+
+
+def score_of(faces: list[tuple[str, bytes, list[Attribute]]], turn: int = 0) -> Score:
+    """Put the liar's captions of these faces (key, JPEG, evidence) through all stages; another `turn`, other lies."""
+    tales = [tale_of(f"{key} {turn}" if turn else key, attributes) for key, _, attributes in faces]
+    engine = Liar((image, tale) for (_, image, _), tale in zip(faces, tales, strict=True))
+    stage = Stage("openai", load_prompts(None), Captions(), 0.0, 0)
+    score, settings = Score(), Llm(model="liar", attempts=1)
+
+    async def work(room: EngineRoom, place: int) -> Written:
+        key, image, attributes = faces[place]
+        return await write_caption(room, Subject(key, image, attributes, []), stage)
+
+    def done(place: int, result: Written | AnswerFailed) -> None:
+        failed = isinstance(result, AnswerFailed)
+        score.add(tales[place], "" if failed else result.caption, "all=failed" if failed else result.captioner.removed)
+
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder) / "journal.sqlite")
+        run_rows(functools.partial(EngineRoom, engine, journal, settings), range(len(faces)), work, done)
+        journal.close()
+    return score
