@@ -161,7 +161,10 @@ def caption(
     answer = {**work_json(work), "root_sha256": root}
 
     def show() -> None:
-        print(f"{out}: {work.rows} samples asked about, {work.at_hand} captions at hand, {len(work.failed)} failed")
+        if recipe.captions.engine == "grounded":
+            print(f"{out}: captions composed from evidence; for a model's name one: --captioner openai|vllm --model M")
+        else:
+            print(f"{out}: {work.rows} samples asked about, {work.at_hand} captions at hand, {len(work.failed)} failed")
         print_work(work)
         print(f"root     {root}")
 

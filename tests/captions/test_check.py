@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import liar
 import pytest
-from conftest import evidence
+from said import evidence
 
 from unif2ace_data.captions.check import facts_of, judged, without_contradicted, without_forbidden, without_sentences
 from unif2ace_data.llm.engine import Request

@@ -6,9 +6,9 @@ import random
 import re
 
 import pytest
-from conftest import evidence
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from said import evidence
 
 from unif2ace_data.captions.check import judged, without_contradicted
 from unif2ace_data.captions.cut import cut

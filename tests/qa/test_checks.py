@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from labelled import attribute, person, sample
+from evidence_of import attribute, person, sample
 
 from unif2ace_data.qa.checks import UNCHECKED, blind, checked, derive, distinct, failed, known
 from unif2ace_data.schema import NOT_VISIBLE, QA, Claim

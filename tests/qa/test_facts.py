@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+from evidence_of import attribute, person, portraits
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from labelled import attribute, person, portraits
 
 from unif2ace_data.qa.facts import excludes, facts_of, settle
 from unif2ace_data.schema import NOT_VISIBLE, UserError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 
+from evidence_of import person, portraits
 from hypothesis import given
 from hypothesis import strategies as st
-from labelled import person, portraits
 
 from unif2ace_data.qa.facts import excludes, facts_of
 from unif2ace_data.qa.forms import Form, Menu, bound, capacity, menu_of, offers

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from labelled import attribute, person, portraits, sample
+from evidence_of import attribute, person, portraits, sample
 
 from unif2ace_data.qa.checks import same_as, words
 from unif2ace_data.qa.counts import QaCounts

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from labelled import portraits
+from evidence_of import portraits
 
 from unif2ace_data.qa.generate import plan_of
 from unif2ace_data.qa.jsonl import write_jsonl

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,9 +167,8 @@ def foreseen(recipe: Recipe, engine: Engine, rows: int, rate: float) -> dict[str
     stage = Stage(
         recipe.captions.engine, load_prompts(recipe.captions.prompts), recipe.captions, recipe.llm.temperature, 0
     )
-    with tempfile.TemporaryDirectory() as folder:
-        one = estimate(
-            Path(folder) / JOURNAL, engine, recipe.llm, [Subject("", blank, [], [])],
-            lambda room, subject: write_caption(room, subject, stage), CAPTION_STAGES, rate,
-        )  # fmt: skip
+    one = estimate(
+        Path(), engine, recipe.llm, [Subject("", blank, [], [])],
+        lambda room, subject: write_caption(room, subject, stage), CAPTION_STAGES, rate,
+    )  # fmt: skip
     return scaled_plan(one, rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import tempfile
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -64,12 +65,14 @@ def estimate(
     attempts are not foreseen.
     """
     nobody = NobodyAnswers(engine)
-    book = Journal(journal)
+    folder = tempfile.TemporaryDirectory()  # where there is no journal yet, a dry run makes none
+    book = Journal(journal if journal.is_file() else Path(folder.name) / "journal.sqlite")
     try:
         means = book.means(engine.model)
         run_rows(functools.partial(EngineRoom, nobody, book, llm), items, work, lambda item, result: None)
     finally:
         book.close()
+        folder.cleanup()
     found: dict[str, dict[str, Any]] = {}
     for request in nobody.requests:
         later = stages[stages.index(request.stage) + 1 :] if request.stage in stages else ()
