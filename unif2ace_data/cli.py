@@ -113,7 +113,9 @@ def build(
 
         emit(plan, as_json, show_plan)
         return
-    summary = stage.build(recipe, out, workers or usable_cores(), limit, splits_from, quiet=as_json)
+    summary = stage.build(
+        recipe, out, workers or usable_cores(), limit, splits_from, quiet=as_json, captions_anew=captioner is not None
+    )
     answer = summary_json(summary)
     if clean:
         from unif2ace_data.run.private import clean as clean_work
@@ -328,6 +330,9 @@ def model_changes(section: str, engine: str | None, model: str | None, base_url:
     """Options about a model as changes of the recipe."""
     from json import dumps
 
+    first = "grounded" if section == "captions" else "templates"
+    if engine is not None and engine not in (first, "vllm", "openai"):
+        raise UserError(f"no engine {engine!r}: one of {first}, vllm, openai", 2)
     changes = [f"{section}.engine={engine}"] if engine else []
     changes += [f"llm.model={dumps(model)}"] if model else []
     return changes + ([f"llm.base_url={dumps(base_url)}"] if base_url else [])
@@ -350,6 +355,8 @@ def print_work(work: ModelWork) -> None:
         print(f"  {work.in_flight} requests in flight at most")
     for key, why in list(work.failed.items())[:5]:
         print(f"failed   {key}: {why}")
+    if len(work.failed) > 5:
+        print(f"         and {len(work.failed) - 5} more (log.jsonl in the private folder names all)")
     for note in work.notes:
         print(f"note: {note}")
 
@@ -425,12 +432,19 @@ def print_summary(summary: Summary) -> None:
         print(f"note: {note}")
 
 
+PATIENCE = 3.0  # seconds that unwinding may take
 INTERRUPTED = "interrupted; finished work is kept, run the same command to go on"
 
 
 def interrupted(program: str, signum: int, frame: object) -> None:
-    """The first Ctrl-C unwinds, so that everything is closed in order; a second one ends the process where it stands."""
-    signal.signal(signal.SIGINT, functools.partial(ended_at_once, program))
+    """The first Ctrl-C unwinds, so that everything is closed in order; a second one ends the process where it stands.
+
+    So does an alarm, should the exception have met a lock that somebody holds: a pool of workers has several.
+    """
+    at_once = functools.partial(ended_at_once, program)
+    signal.signal(signal.SIGINT, at_once)
+    signal.signal(signal.SIGALRM, at_once)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
     raise KeyboardInterrupt
 
 
@@ -460,6 +474,7 @@ def told_when_interrupted(program: str) -> Iterator[None]:
 def see_to_the_end() -> None:
     """A Ctrl-C while Python itself ends would take the exit code; and should that end not come, it is made."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, 0)
     last_resort = threading.Timer(10, os._exit, (130,))
     last_resort.daemon = True
     last_resort.start()

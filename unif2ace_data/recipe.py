@@ -145,7 +145,9 @@ class Llm(Section):
 
     model: str = Field("", description="a name that the server knows, a Hub id, or a folder")
     revision: str = Field("", description="the model's revision; a local folder's is read off its files")
-    base_url: str = Field("http://127.0.0.1:8000/v1", description="openai: where the server listens")
+    base_url: str = Field(
+        "http://127.0.0.1:8000/v1", pattern="^https?://", description="openai: where the server listens"
+    )
     api_key_env: str = Field("OPENAI_API_KEY", description="openai: the environment variable that holds the key")
     image_side: int = Field(512, ge=32, le=4096, description="longest side of the image that the model gets")
     temperature: float = Field(0.2, ge=0, le=2)

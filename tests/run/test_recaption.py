@@ -165,6 +165,16 @@ def test_build_after_caption_keeps_the_captions_and_captions_new_photographs(
     assert {s.captioner.engine for s, _ in samples(dataset).values()} == {"openai"}
 
 
+def test_build_keeps_to_the_captioner_that_an_earlier_build_was_told(
+    grounded: Path, server: ScriptedServer, tmp_path: Path
+) -> None:
+    first = run_build(grounded / "raw", tmp_path / "shards", *by_model(server))
+    asked = len(server.bodies)
+    again = run_build(grounded / "raw", tmp_path / "shards")
+    assert again.root_sha256 == first.root_sha256 and len(server.bodies) == asked
+    assert any("--captioner grounded goes back" in note for note in again.notes)
+
+
 def test_back_to_grounded_captions(dataset: Path, server: ScriptedServer) -> None:
     before = tree(dataset)
     recaption(dataset, with_model(dataset, server), quiet=True)
@@ -203,7 +213,10 @@ def test_a_sample_that_fails_keeps_its_caption_and_too_many_change_nothing(
     assert len(report.failed) == 1 and "bad image" in next(iter(report.failed.values()))
     engines = Counter(s.captioner.engine for s, _ in samples(dataset).values())
     assert engines == {"openai": 11, "grounded": 1} and verify(dataset).problems == []
-    report, _ = recaption(dataset, with_model(dataset, server), quiet=True)  # the next run asks for it again
+    root, asked = read_index(dataset)["root_sha256"], len(server.bodies)
+    again = run_build(dataset.parent / "raw", dataset)  # a build neither asks for it nor loses the sample
+    assert again.counts == {"kept": 12} and again.root_sha256 == root and len(server.bodies) == asked
+    report, _ = recaption(dataset, with_model(dataset, server), quiet=True)  # the next caption asks for it again
     assert report.failed == {} and {s.captioner.engine for s, _ in samples(dataset).values()} == {"openai"}
 
     broken["all"] = 1
@@ -278,8 +291,13 @@ def test_recaptioning_drops_questions_that_rested_on_captions_and_says_so_in_the
     dataset: Path, server: ScriptedServer
 ) -> None:
     qa_gen(dataset, recipe_at(dataset, [*by_model(server), "qa.engine=openai"]), quiet=True)
-    recaption(dataset, with_model(dataset, server), quiet=True)
-    assert all(sample.qa == [] for sample, _ in samples(dataset).values())
+    models = {k for k, (s, _) in samples(dataset).items() if any(q.source == "openai:tiny-vlm" for q in s.qa)}
+    report, _ = recaption(dataset, with_model(dataset, server), quiet=True)
+    after = samples(dataset)
+    assert models and {k for k, (s, _) in after.items() if not s.qa} == models  # the others' rest on the evidence
+    assert report.notes == [
+        f"{8 * len(models)} questions went with the captions that they rested on: run unif2ace-data qa-gen again"
+    ]
     qa_gen(dataset, recipe_at(dataset, ["qa.engine=templates"]), quiet=True)
     assert all(len(sample.qa) == 8 for sample, _ in samples(dataset).values())
 

@@ -128,6 +128,10 @@ def reach(tokens: Sequence[Token], start: int, last: int, negator: str) -> int:
         word = tokens[k].word
         if word == "and" and negator.split()[0] in LISTING and k + 1 < last and tokens[k + 1].word not in OPENERS:
             continue
+        if word == "but" and k > start and tokens[k - 1].word == "anything":
+            continue  # "would hardly take her for anything but a woman"
+        if k > start and over(tokens, k, negator):
+            return k
         if (word in ends and not (k == start and word.isalpha() and word not in CONJUNCTIONS)) or word == "nor":
             return k
         if k > start and negator.split()[0] in NOMINAL and predicate(tokens, k):
@@ -135,6 +139,12 @@ def reach(tokens: Sequence[Token], start: int, last: int, negator: str) -> int:
         if word == "," and (k == start or not list_goes_on(tokens, k, last)):
             return k
     return last
+
+
+def over(tokens: Sequence[Token], k: int, negator: str) -> bool:
+    """Whether the word at k ends a denial: "nothing shy about her grin", "anything but a male face that we see"."""
+    relative = tokens[k].word in ("that", "which") and bool(lexicon().topics.get(tokens[k - 1].word))
+    return relative or (negator == "nothing" and tokens[k].word == "about")
 
 
 def predicate(tokens: Sequence[Token], k: int) -> bool:

@@ -101,6 +101,8 @@ def adverb(tokens: Sequence[Token], at: int, last: int) -> bool:
     """Whether "left" or "right" says nothing here: "right into the lens"."""
     after = tokens[at + 1].word if at + 1 < last else ""
     before = tokens[at - 1].word if at else ""
+    if tokens[at].word not in ("left", "right"):
+        return False  # "leftward" is always a side
     if "than" in (before, tokens[max(0, at - 2)].word):
         return True  # "darker than the left" compares
     if after in scope_words()["parts"]:

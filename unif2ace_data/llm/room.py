@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -167,6 +168,7 @@ class EngineRoom:
 
     async def _knock(self, why: str) -> None:
         started, pause = time.monotonic(), PAUSE
+        print(f"no answer: {why}; waiting up to {self.settings.wait_s:g} s (llm.wait_s), Ctrl-C ends", file=sys.stderr)
         while True:
             try:
                 await self.engine.open()

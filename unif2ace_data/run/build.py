@@ -19,8 +19,16 @@ from unif2ace_data.captions.text import notes_hash, text_config
 from unif2ace_data.faces.analyse import analysis_config, config_hash
 from unif2ace_data.faces.engine import find_pack
 from unif2ace_data.recipe import Captions, Llm, Recipe, SourceSpec
+from unif2ace_data.release.read import read_mapping
 from unif2ace_data.run import pack as packing
-from unif2ace_data.run.captioning import ModelWork, caption_config, caption_engine, caption_missing, foreseen
+from unif2ace_data.run.captioning import (
+    ModelWork,
+    caption_config,
+    caption_engine,
+    caption_missing,
+    foreseen,
+    told_captions,
+)
 from unif2ace_data.run.decide import RELEASE, Decision, Row, decide
 from unif2ace_data.run.describe import describe, resolved_recipe
 from unif2ace_data.run.local import map_chunks
@@ -63,6 +71,7 @@ def build(
     limit: int | None = None,
     splits_from: Path | None = None,
     quiet: bool = False,
+    captions_anew: bool = False,
 ) -> Summary:
     """Build or bring up to date the dataset at `out` (its private folder is `out.work`).
 
@@ -80,7 +89,7 @@ def build(
     log = Log(store.folder / "log.jsonl")
     try:
         finish(store, out)
-        recipe = with_recaption(store, recipe)
+        recipe, captions_note = with_recaption(store, recipe, captions_anew)
         engine = caption_engine(recipe)
         texts_id = caption_config(recipe, engine, evidence_id, crops_id)
         store.set_fact("evidence", evidence_id)
@@ -104,7 +113,6 @@ def build(
         alarm(recipe, decision, ledger)
         decision.notes += chain.from_iterable(notes(s, m) for s, m in zip(recipe.sources, manifests, strict=True))
         decision.notes += incomplete(manifests, decision.rows)
-        decision.notes += unasked(store, decision.kept)
         licences = {m.name: m.licence.text for m in manifests}
         digits = packing.prefix_digits(store, decision.kept, recipe, crops_id)
         planned = packing.plan_shards(
@@ -126,6 +134,7 @@ def build(
         progress.close()
         packing.publish(store, planned, out)
         ledger.replace(store.folder / "ledger.parquet")
+        store.set_fact(RECAPTION, told_captions(recipe) if engine is not None else "")
         shards = [
             {
                 "name": p.name, "split": p.split, "prefix": p.prefix, "samples": finished[p.fingerprint].shard.samples,
@@ -136,11 +145,12 @@ def build(
         resolved = resolved_recipe(recipe, engine, config, manifests, digits)
         resolved = merged(resolved, orjson.loads(store.fact(ASKED, "{}")))
         root = describe(out, store, shards, decision, resolved, manifests)
+        said = decision.notes + captions_note + unasked(out)
         summary = Summary(
             out=out, work=store.folder, inputs=len({r.source_id for r in decision.rows}), analysed=analysed, cropped=cropped,
             counts=dict(decision.counts()), reasons=dict(decision.reasons()),
             splits={s: sum(r.split == s for r in decision.kept) for s in ("train", "validation", "test")},
-            shards=len(shards), seconds=round(time.monotonic() - started, 1), root_sha256=root, notes=decision.notes, asked=asked,
+            shards=len(shards), seconds=round(time.monotonic() - started, 1), root_sha256=root, notes=said, asked=asked,
         )  # fmt: skip
         log.write("done", inputs=summary.inputs, counts=summary.counts, reasons=summary.reasons, root_sha256=root)
         return summary
@@ -247,29 +257,27 @@ def incomplete(manifests: list[Manifest], rows: list[Row]) -> list[str]:
     ]
 
 
-def with_recaption(store: WorkStore, recipe: Recipe) -> Recipe:
-    """The recipe with the captions that `caption` was told to write, until the recipe itself asks for others."""
-    asked_for = orjson.dumps([recipe.captions.model_dump(), recipe.llm.model_dump()]).decode()
-    if store.fact("built_captions") != asked_for:
-        store.set_fact("built_captions", asked_for)
-        store.set_fact(RECAPTION, "")
+def with_recaption(store: WorkStore, recipe: Recipe, captions_anew: bool) -> tuple[Recipe, list[str]]:
+    """The recipe with the captions that `caption` or an earlier build was told to write, and a note that says so.
+
+    A recipe that asks for captions of its own decides, and so does `captions_anew`.
+    """
     told = store.fact(RECAPTION)
-    if not told:
-        return recipe
+    if not told or captions_anew or recipe.captions != Captions() or recipe.llm != Llm():
+        return recipe, []
     chosen = orjson.loads(told)
-    return recipe.model_copy(
-        update={"captions": Captions.model_validate(chosen["captions"]), "llm": Llm.model_validate(chosen["llm"])}
-    )
+    captions, llm = Captions.model_validate(chosen["captions"]), Llm.model_validate(chosen["llm"])
+    note = f"captions stay those of {captions.engine} {llm.model}, as asked for before; --captioner grounded goes back"
+    return recipe.model_copy(update={"captions": captions, "llm": llm}), [note]
 
 
-def unasked(store: WorkStore, kept: list[Row]) -> list[str]:
-    """A note where `qa-gen` has asked about some samples and not about others, which are new."""
-    lacking = sum(store.qa(row.key) is None for row in kept)
-    if not lacking or lacking == len(kept):
+def unasked(out: Path) -> list[str]:
+    """A note where some samples have questions and others, new ones or such with another caption, have none."""
+    qa = read_mapping(out / "stats.json")["qa"]
+    without = qa["samples_by_questions"].get("0", 0)
+    if not qa["total"] or not without:
         return []
-    return [
-        f"{lacking} of {len(kept)} samples are new since qa-gen and have no questions: run unif2ace-data qa-gen again"
-    ]
+    return [f"{without} samples have no questions, being new or captioned anew since: run unif2ace-data qa-gen again"]
 
 
 # ------------------------------------------------------------------ stages

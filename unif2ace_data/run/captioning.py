@@ -73,6 +73,11 @@ def caption_config(recipe: Recipe, engine: Engine | None, evidence: str, crops: 
     return hashlib.sha256(orjson.dumps(decided, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
+def told_captions(recipe: Recipe) -> str:
+    """What a later build keeps to (the fact RECAPTION)."""
+    return orjson.dumps({"captions": recipe.captions.model_dump(), "llm": recipe.llm.model_dump()}).decode()
+
+
 def caption_rows(
     work: Path,
     recipe: Recipe,
@@ -134,7 +139,7 @@ def caption_missing(
     report = ModelWork()
     notes = {row.source_id: store.refs([row.source_id])[0].annotations for row in kept}
     hashes = {source_id: notes_hash(annotations) for source_id, annotations in notes.items()}
-    todo = [row for row in kept if store.text(row.key, texts, hashes[row.source_id]) is None]
+    todo = [row for row in kept if store.text(row.key, texts, hashes[row.source_id], or_kept=True) is None]
     report.at_hand = len(kept) - len(todo)
     progress = Progress("captioning", len(todo), quiet)
 

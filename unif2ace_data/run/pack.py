@@ -97,6 +97,8 @@ def fingerprint_with(store: WorkStore, base: str, texts: str, keys: list[str]) -
     """What decides a shard's bytes: its base, its captions, and the questions that the store has for its samples."""
     digest = hashlib.sha256(f"{base} {texts}\n".encode())
     for key in keys:
+        if store.only_kept(key, texts):
+            digest.update(f"{key} keeps its caption\n".encode())
         asked = store.qa(key)
         if asked is not None:
             digest.update(key.encode() + asked[0].encode() + asked[1])
@@ -188,7 +190,7 @@ def samples_of(
             raise UserError(f"{store.folder} lost the measurements of {row.source_id}: run the build again")
         record, (jpeg, side, padded) = stored[0], crop
         notes = notes_hash(ref.annotations)
-        text = store.text(row.key, texts, notes)
+        text = store.text(row.key, texts, notes, or_kept=True)
         if text is None:
             text = text_of(row.key, record.faces[row.face], ref.annotations, recipe, jpeg)
             store.put_text(row.key, texts, notes, text)

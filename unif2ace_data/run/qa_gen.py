@@ -60,13 +60,15 @@ def qa_gen(out: Path, recipe: Recipe, jsonl: Path | None = None, quiet: bool = F
         raise UserError(
             f"--jsonl {jsonl} lies inside {out}: the dataset holds nothing but its own files; put it beside", 2
         )
+    if jsonl is not None and (not jsonl.resolve().parent.is_dir() or (jsonl.exists() and not jsonl.is_file())):
+        raise UserError(f"--jsonl {jsonl}: give a file in a folder that exists", 2)
+    engine = qa_engine(recipe)
     store = WorkStore(work_folder(out))
     log = Log(store.folder / "log.jsonl")
     summary = QaSummary()
     try:
         finish(store, out)
         shards = present_shards(store, out)
-        engine = qa_engine(recipe)
         log.write("qa-gen", qa=recipe.qa.model_dump(), model=recipe.llm.model)
         store.begin_questions()
         ask(store, out, recipe, engine, shards, summary, log, quiet)
@@ -160,7 +162,9 @@ def ask(
             mine = result.questions
             failures.update(result.failures)
         summary.from_model += len(mine)
-        keep(sample, filled(mine, plan.questions(sample), recipe.qa.per_sample), FROM_CAPTION)
+        keep(
+            sample, filled(mine, plan.questions(sample), recipe.qa.per_sample), FROM_CAPTION if mine else FROM_EVIDENCE
+        )
         log.write("asked", key=sample.uid, from_model=len(mine), failed=summary.work.failed.get(sample.uid, ""))
 
     try:

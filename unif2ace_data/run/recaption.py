@@ -27,6 +27,7 @@ from unif2ace_data.run.captioning import (
     caption_rows,
     scaled,
     text_with,
+    told_captions,
 )
 from unif2ace_data.run.describe import captioner_told, llm_told
 from unif2ace_data.run.estimate import CAPTION_STAGES, estimate
@@ -34,7 +35,7 @@ from unif2ace_data.run.pack import fingerprint_with, with_questions, written
 from unif2ace_data.run.private import work_folder
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.rewrite import RECAPTION, Shard, finish, present_shards, rewrite
-from unif2ace_data.run.store import WorkStore
+from unif2ace_data.run.store import WorkStore, kept_under
 from unif2ace_data.schema import Captioner, Claim, Sample, UserError
 from unif2ace_data.shards import dataset_shards, read_samples
 
@@ -55,6 +56,7 @@ def recaption(out: Path, recipe: Recipe, quiet: bool = False) -> tuple[ModelWork
         texts = caption_config(recipe, engine, store.fact("evidence"), store.fact("crops"))
         log.write("caption", texts=texts, captions=recipe.captions.model_dump(), model=recipe.llm.model)
         report = ModelWork()
+        asked = int(read_mapping(out / "stats.json").get("qa", {}).get("total", 0))
         keep_questions(store, out, shards)
         if engine is not None:
             ask(store, out, recipe, engine, texts, shards, report, log, quiet)
@@ -65,7 +67,6 @@ def recaption(out: Path, recipe: Recipe, quiet: bool = False) -> tuple[ModelWork
                     f"{len(report.failed)} of {total} captions failed, more than alarm.max_failed = {recipe.alarm.max_failed}; "
                     f"the dataset was not changed. The first, of {key}: {why}"
                 )
-        chosen = orjson.dumps({"captions": recipe.captions.model_dump(), "llm": recipe.llm.model_dump()}).decode()
         progress = Progress("packing", sum(len(shard.keys) for shard in shards), quiet)
         changes = {
             "captions": recipe.captions.model_dump(exclude={"prompts"}),
@@ -75,14 +76,19 @@ def recaption(out: Path, recipe: Recipe, quiet: bool = False) -> tuple[ModelWork
         root = rewrite(
             store,
             out,
-            {s.name: (fingerprint_of(store, s, texts, report), texts) for s in shards},
+            {s.name: (fingerprint_with(store, s.base, texts, s.keys), texts) for s in shards},
             shards,
             functools.partial(recaptioned, store, recipe, engine, texts),
             changes,
             lambda n: progress.advance(n, []),
-            lambda: store.set_fact(RECAPTION, chosen),
+            lambda: store.set_fact(RECAPTION, told_captions(recipe) if engine is not None else ""),
         )
         progress.close()
+        lost = asked - int(read_mapping(out / "stats.json")["qa"]["total"])
+        if lost > 0:
+            report.notes.append(
+                f"{lost} questions went with the captions that they rested on: run unif2ace-data qa-gen again"
+            )
         return report, root
     finally:
         log.close()
@@ -116,24 +122,20 @@ def shards_there(out: Path) -> None:
         raise UserError(f"no dataset at {out}: give the folder that `unif2ace-data build --out` wrote", 2)
 
 
-def fingerprint_of(store: WorkStore, shard: Shard, texts: str, report: ModelWork) -> str:
-    """Samples whose caption failed keep an older one: then the shard is not what it would be otherwise."""
-    failed = [key for key in shard.keys if key in report.failed]
-    base = (
-        hashlib.sha256(f"{shard.base} {shard.entry['sha256']} {failed}".encode()).hexdigest() if failed else shard.base
-    )
-    return fingerprint_with(store, base, texts, shard.keys)
-
-
 def ask(
     store: WorkStore, out: Path, recipe: Recipe, engine: Engine, texts: str, shards: list[Shard], report: ModelWork, log: Log,
     quiet: bool,
 ) -> None:  # fmt: skip
     """Caption the samples of every shard that is not yet what it shall be."""
-    todo = [s for s in shards if not in_place(store, s, fingerprint_with(store, s.base, texts, s.keys))]
+    todo = [
+        s
+        for s in shards
+        if not in_place(store, s, fingerprint_with(store, s.base, texts, s.keys))
+        or any(store.only_kept(key, texts) for key in s.keys)
+    ]
     progress = Progress("captioning", sum(len(s.keys) for s in todo), quiet)
 
-    def subjects() -> Iterator[tuple[str, Subject]]:
+    def subjects() -> Iterator[tuple[tuple[str, Sample], Subject]]:
         for shard in todo:
             for _, files in read_samples(out / shard.name):
                 sample = Sample.model_validate_json(files["json"])
@@ -143,10 +145,17 @@ def ask(
                     progress.advance(1, [])
                     continue
                 image = scaled(files["jpg"], recipe.llm.image_side)
-                yield notes, Subject(sample.uid, image, sample.attributes, sample.source.captions.splitlines())
+                yield (
+                    (notes, sample),
+                    Subject(sample.uid, image, sample.attributes, sample.source.captions.splitlines()),
+                )
 
-    def done(notes: str, subject: Subject, result: Written | AnswerFailed) -> None:
-        if not isinstance(result, AnswerFailed):
+    def done(place: tuple[str, Sample], subject: Subject, result: Written | AnswerFailed) -> None:
+        notes, sample = place
+        if isinstance(result, AnswerFailed):
+            present = Written(sample.caption, sample.claims, sample.captioner)
+            store.put_text(subject.key, kept_under(texts), notes, text_with(subject, present))
+        else:
             store.put_text(subject.key, texts, notes, text_with(subject, result))
         log.write("captioned", key=subject.key, failed=report.failed.get(subject.key, ""))
         progress.advance(1, [result.stage] if isinstance(result, AnswerFailed) else [])
@@ -177,7 +186,7 @@ def recaptioned(store: WorkStore, recipe: Recipe, engine: Engine | None, texts: 
         said: dict[str, Any] = {"caption": caption, "claims": claims, "captioner": captioner()}
     else:
         text = store.text(sample.uid, texts, notes_of(store, sample))
-        if text is None:
+        if text is None:  # the new one failed: the sample keeps the caption that it has
             return with_questions(store, sample)
         record = orjson.loads(text)
         said = {

@@ -206,16 +206,31 @@ class WorkStore:
         facts = orjson.dumps(text_facts(orjson.loads(text))).decode()
         self.db.execute("insert or replace into texts values (?,?,?,?,?)", (key, config, notes, text, facts))
 
-    def text(self, key: str, config: str, notes: str) -> bytes | None:
-        row = self.db.execute(
-            "select json from texts where key=? and config=? and notes=?", (key, config, notes)
-        ).fetchone()
-        return bytes(row[0]) if row else None
+    def text(self, key: str, config: str, notes: str, or_kept: bool = False) -> bytes | None:
+        """`or_kept`: where there is none, the older one that `caption` left because the new one failed."""
+        for under in (config, kept_under(config)) if or_kept else (config,):
+            row = self.db.execute(
+                "select json from texts where key=? and config=? and notes=?", (key, under, notes)
+            ).fetchone()
+            if row:
+                return bytes(row[0])
+        return None
+
+    def only_kept(self, key: str, config: str) -> bool:
+        """Whether the sample has an older caption in the place of one that failed."""
+        found = {
+            row[0]
+            for row in self.db.execute(
+                "select config from texts where key=? and config in (?,?)", (key, config, kept_under(config))
+            )
+        }
+        return found == {kept_under(config)}
 
     def text_facts(self, key: str, config: str, notes: str) -> dict[str, Any] | None:
         """What the ledger tells of a text (captions/text.py), without reading the text."""
         row = self.db.execute(
-            "select facts from texts where key=? and config=? and notes=?", (key, config, notes)
+            "select facts from texts where key=? and config in (?,?) and notes=? order by config=? desc",
+            (key, config, kept_under(config), notes, config),
         ).fetchone()
         return dict(orjson.loads(row[0])) if row else None
 
@@ -250,6 +265,11 @@ class WorkStore:
         self.db.execute("insert or replace into facts values (?,?)", (name, value))
 
 
+def kept_under(config: str) -> str:
+    """Under what the older caption of a sample is kept whose new one failed in `caption`."""
+    return f"{config}-kept"
+
+
 def text_facts(text: dict[str, Any]) -> dict[str, Any]:
     """What the ledger tells of a caption: who wrote it, how many claims it makes and leaves unverified, what was removed."""
     captioner, claims = text["captioner"], text["claims"]
@@ -269,7 +289,7 @@ def lock_folder(folder: Path) -> IO[str]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         handle.close()
-        raise UserError(f"another build is running on {folder}: wait for it, or end it, then run again") from None
+        raise UserError(f"another command is running on {folder}: wait for it, or end it, then run again") from None
     return handle
 
 
