@@ -401,7 +401,7 @@ def test_two_builds_on_one_folder_are_refused(photos: Path, tmp_path: Path) -> N
     from unif2ace_data.run.store import WorkStore
 
     store = WorkStore(tmp_path / "shards.work")
-    with pytest.raises(UserError, match=r"another build is running"):
+    with pytest.raises(UserError, match=r"another command is running"):
         build(recipe_for(photos), tmp_path / "shards", quiet=True)
     store.close()
 
