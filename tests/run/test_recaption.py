@@ -136,6 +136,16 @@ def test_recaptioning_changes_captions_and_what_rests_on_them_alone(dataset: Pat
     assert again == root and len(server.bodies) == asked and report.rows == 0
 
 
+def test_settings_that_give_the_same_bytes_under_another_name_lose_nothing(
+    dataset: Path, server: ScriptedServer
+) -> None:
+    for side in (600, 700, 600):  # crops are 512 at most: the same images, the same answers
+        recaption(dataset, with_model(dataset, server, f"llm.image_side={side}"), quiet=True)
+        assert verify(dataset).problems == [] and len(samples(dataset)) == 12
+    assert run_build(dataset.parent / "raw", dataset).counts == {"kept": 12}
+    assert verify(dataset).problems == [] and len(samples(dataset)) == 12
+
+
 def test_another_prompt_asks_again_only_from_that_prompt_on(
     dataset: Path, server: ScriptedServer, tmp_path: Path
 ) -> None:

@@ -7,7 +7,6 @@ influence) and judged against evidence that it did not make. What the evidence c
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from unif2ace_data.captions.check import (
@@ -18,7 +17,7 @@ from unif2ace_data.captions.check import (
     without_contradicted,
     without_forbidden,
 )
-from unif2ace_data.llm.engine import Request
+from unif2ace_data.llm.engine import Request, told_model
 from unif2ace_data.llm.prompts import CAPTION_PROMPTS, Prompts, entries, pairs
 from unif2ace_data.llm.room import AnswerFailed, EngineRoom
 from unif2ace_data.llm.structured import fields_of, line, list_of, object_of, one_of, prose, strings_in
@@ -90,7 +89,7 @@ async def write_caption(room: EngineRoom, subject: Subject, stage: Stage) -> Wri
         raise AnswerFailed("caption", "nothing is left of it when what is contradicted or forbidden is cut")
     written_by = Captioner(
         engine=stage.engine,
-        model=Path(room.engine.model).name if Path(room.engine.model).is_dir() else room.engine.model,
+        model=told_model(room.engine.model),
         revision=room.engine.revision,
         prompt_sha256=stage.prompts.sha256(CAPTION_PROMPTS),
         removed=" ".join([*removed, *(f"forbidden:{kind}" for kind in sorted(set(banned)))]),
@@ -146,7 +145,7 @@ async def rechecked(room: EngineRoom, stage: Stage, claims: list[Claim], subject
         said = await room.ask(request, lambda text: strings_in(text, "answers", len(doubtful)))
     except AnswerFailed:
         return claims
-    by = f"{room.engine.model} asked again"
+    by = f"{told_model(room.engine.model)} asked again"
     for i, answer in zip(doubtful, said, strict=True):
         denied = answer == ("yes" if claims[i].negated else "no")
         if denied:

@@ -99,6 +99,11 @@ def make_engine(kind: str, settings: Llm) -> Engine:
     return InProcessVllm(settings)
 
 
+def told_model(model: str) -> str:
+    """The model's name as it may be published: of a path only its last part."""
+    return Path(model).name if model.startswith(("/", "~", ".")) or Path(model).is_dir() else model
+
+
 def folder_revision(model: str) -> str:
     """A local model folder's revision: 12 hex digits over its small files and the names and sizes of the others; else ""."""
     folder = Path(model)

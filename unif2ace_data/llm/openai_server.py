@@ -65,7 +65,7 @@ class OpenAIServer:
                 completion_tokens=int(usage.get("completion_tokens") or 0),
                 seconds=time.monotonic() - started,
             )
-        except (KeyError, IndexError, TypeError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise Broken(f"the server's answer is no chat completion ({type(error).__name__}: {error})") from None
 
     async def close(self) -> None:

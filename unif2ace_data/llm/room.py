@@ -142,6 +142,7 @@ class EngineRoom:
             except Unreachable as error:
                 lost += 1
                 await self._wait_for_server(str(error))
+                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
                 if lost >= LOST:
                     account.failed += 1
                     raise AnswerFailed(request.stage, f"the connection was lost {lost} times ({error})") from None

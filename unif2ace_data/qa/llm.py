@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unif2ace_data.captions.check import facts_of
-from unif2ace_data.llm.engine import Request
+from unif2ace_data.llm.engine import Request, told_model
 from unif2ace_data.llm.prompts import Prompts, pairs
 from unif2ace_data.llm.room import AnswerFailed, EngineRoom
 from unif2ace_data.llm.structured import fields_of, line, list_of, object_of, one_of, prose, strings_in
@@ -70,7 +70,7 @@ async def ask_questions(room: EngineRoom, sample: Sample, stage: QaStage) -> Ask
     asked = Asked([])
     found: list[QA] = []
     for fields in raw:
-        qa = read_question(fields, sample, f"{stage.engine}:{room.engine.model}")
+        qa = read_question(fields, sample, f"{stage.engine}:{told_model(room.engine.model)}")
         if qa is None:
             asked.failures["malformed"] += 1
             continue
@@ -100,8 +100,8 @@ async def answered_again(
             qa = with_check(qa, one_correct="fail")
         elif qa.options:
             agrees = answer.strip(" .)").upper() == qa.letter
-            if qa.checks.one_correct == "unchecked" and agrees:
-                qa = with_check(qa, one_correct="pass")
+            if qa.checks.one_correct == "unchecked":
+                qa = with_check(qa, one_correct="pass" if agrees else "fail")
             qa = with_check(qa, derivable="pass" if agrees or settled else "fail")
         else:
             agrees = answer != CANNOT_TELL and means(answer, qa.attribute) == qa.value
@@ -119,7 +119,7 @@ async def answered_blind(room: EngineRoom, stage: QaStage, found: list[QA], fail
     kept = []
     for qa, answer in zip(found, said, strict=True):
         right = answer.strip(" .)").upper() == qa.letter if qa.options else means(answer, qa.attribute) == qa.value
-        if right and answer != CANNOT_TELL:
+        if (right and answer != CANNOT_TELL) or not answer:  # no answer is no proof that it cannot be answered
             failures["blind"] += 1
         else:
             kept.append(with_check(qa, blind="pass"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections import Counter
@@ -34,7 +35,7 @@ from unif2ace_data.run.describe import describe, resolved_recipe
 from unif2ace_data.run.local import map_chunks
 from unif2ace_data.run.private import work_folder
 from unif2ace_data.run.progress import Log, Progress
-from unif2ace_data.run.rewrite import ASKED, RECAPTION, finish, merged
+from unif2ace_data.run.rewrite import ASKED, RECAPTION, UNDERWAY, finish, merged
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.run.work import Result, TextJob, analyse_chunk, crop_chunk, hash_chunk, text_chunk
 from unif2ace_data.schema import InputRef, PhotoRecord, UserError
@@ -88,7 +89,9 @@ def build(
     store = WorkStore(work_folder(out))
     log = Log(store.folder / "log.jsonl")
     try:
-        finish(store, out)
+        with contextlib.suppress(UserError, OSError):  # what cannot be finished is packed anew
+            finish(store, out)
+        store.set_fact(UNDERWAY, "")
         recipe, captions_note = with_recaption(store, recipe, captions_anew)
         engine = caption_engine(recipe)
         texts_id = caption_config(recipe, engine, evidence_id, crops_id)
@@ -263,7 +266,7 @@ def with_recaption(store: WorkStore, recipe: Recipe, captions_anew: bool) -> tup
     A recipe that asks for captions of its own decides, and so does `captions_anew`.
     """
     told = store.fact(RECAPTION)
-    if not told or captions_anew or recipe.captions != Captions() or recipe.llm != Llm():
+    if not told or captions_anew or recipe.captions.engine != "grounded" or recipe.llm.model:
         return recipe, []
     chosen = orjson.loads(told)
     captions, llm = Captions.model_validate(chosen["captions"]), Llm.model_validate(chosen["llm"])

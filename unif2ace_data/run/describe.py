@@ -14,7 +14,7 @@ from unif2ace_data import __version__
 from unif2ace_data.captions.grounded import captioner
 from unif2ace_data.captions.text import attribute_model
 from unif2ace_data.faces.engine import sha256_file
-from unif2ace_data.llm.engine import Engine
+from unif2ace_data.llm.engine import Engine, told_model
 from unif2ace_data.llm.prompts import CAPTION_PROMPTS, load_prompts
 from unif2ace_data.recipe import Llm, Recipe
 from unif2ace_data.release.datasheet import write_datasheet
@@ -80,7 +80,7 @@ def resolved_recipe(
 def llm_told(llm: Llm) -> dict[str, Any]:
     """What decides a model's answers; not where it runs, nor what its key is called."""
     told = llm.model_dump(include={"model", "revision", "image_side", "temperature", "seed", "attempts"})
-    return {**told, "model": Path(llm.model).name if Path(llm.model).is_dir() else llm.model}
+    return {**told, "model": told_model(llm.model)}
 
 
 def captioner_told(recipe: Recipe, engine: Engine | None) -> dict[str, Any]:

@@ -240,13 +240,13 @@ def write_missing(
     staging.mkdir(exist_ok=True)
     for leftover in staging.glob(".*.partial"):
         leftover.unlink()
-    there = shards_in_place(store, out)
+    there = set(shards_in_place(out).values())
     packed: dict[str, Packed] = {}
     for shard in planned:
         known = written(store, shard.fingerprint)
         staged = staging / f"{shard.fingerprint}.tar"
         ledger = staging / f"{shard.fingerprint}.parquet"
-        if known is None or not (shard.fingerprint in there.values() or (staged.is_file() and ledger.is_file())):
+        if known is None or not (hashes_of(known) in there or (staged.is_file() and ledger.is_file())):
             info = write_shard(staged, samples(shard.rows))
             if info.bytes > max_bytes:
                 staged.unlink()
@@ -277,47 +277,56 @@ def remember(store: WorkStore, fingerprint: str, packed: Packed, base: str, text
     )  # fmt: skip
 
 
-def shards_in_place(store: WorkStore, out: Path) -> dict[str, str]:
-    """Name -> fingerprint of the shards in `out` whose bytes, and whose ledger part's, are what was once written."""
-    by_hash = {
-        row[0]: (row[1], row[2]) for row in store.db.execute("select sha256, fingerprint, ledger_sha256 from packed")
-    }
+def shards_in_place(out: Path) -> dict[str, tuple[str, str]]:
+    """Name -> SHA-256 of each shard in `out` and of its ledger part ("": none)."""
     found = {}
     for path in sorted(out.glob("*.tar")) if out.is_dir() else []:
-        fingerprint, ledger = by_hash.get(sha256_file(path), ("", ""))
         part = ledger_part(out, path.name)
-        if fingerprint and part.is_file() and sha256_file(part) == ledger:
-            found[path.name] = fingerprint
+        found[path.name] = (sha256_file(path), sha256_file(part) if part.is_file() else "")
     return found
+
+
+def hashes_of(packed: Packed | None) -> tuple[str, str] | None:
+    return (packed.shard.sha256, packed.ledger_sha256) if packed else None
 
 
 def publish(store: WorkStore, planned: list[Planned], out: Path) -> None:
     """Move shards and ledger parts to their names; remove what is no longer part of the dataset. Resumable anywhere.
 
-    Only files that this toolkit names are touched: `{split}-NNNNNN.tar` and their ledger parts.
+    Only files that this toolkit names are touched: `{split}-NNNNNN.tar` and their ledger parts. What is in place is told
+    by its bytes: two fingerprints may give the same. Raises UserError, with nothing removed, where a shard is missing.
     """
     staging = store.folder / "staging"
     (out / "ledger").mkdir(parents=True, exist_ok=True)
-    there = shards_in_place(store, out)
+    there = shards_in_place(out)
     wanted = {shard.name: shard.fingerprint for shard in planned}
-    if all(there.get(name) == fingerprint for name, fingerprint in wanted.items()) and set(names_in(out)) == set(
-        wanted
-    ):
+    hashes = {name: hashes_of(written(store, fingerprint)) for name, fingerprint in wanted.items()}
+    right = {name for name in wanted if there.get(name) is not None and there[name] == hashes[name]}
+    if right == set(wanted) == set(names_in(out)):
         return
+    elsewhere = {there[name]: name for name in there if name not in right}
+    for name in set(wanted) - right:
+        staged, part = staging / f"{wanted[name]}.tar", ledger_part(out, name)
+        has_ledger = staged.with_suffix(".parquet").is_file() or part.is_file()  # a kill may fall between the two
+        if not (staged.is_file() and has_ledger) and hashes[name] not in elsewhere:
+            raise UserError(
+                f"{name} is neither in {out} nor staged: run `unif2ace-data build` again; nothing was removed"
+            )
     (out / INDEX).unlink(missing_ok=True)
-    for name in names_in(out):
-        if wanted.get(name) == there.get(name) and name in there:
-            continue
-        if name in there and there[name] in wanted.values():  # the same shard under another number: keep its bytes
-            (out / name).replace(staging / f"{there[name]}.tar")
-            ledger_part(out, name).replace(staging / f"{there[name]}.parquet")
-        else:
-            (out / name).unlink(missing_ok=True)
-            ledger_part(out, name).unlink(missing_ok=True)
-    for name, fingerprint in wanted.items():
-        if there.get(name) != fingerprint:
-            (staging / f"{fingerprint}.parquet").replace(ledger_part(out, name))
-            (staging / f"{fingerprint}.tar").replace(out / name)
+    for name in sorted(set(wanted) - right):  # a shard under another number keeps its bytes
+        present = elsewhere.get(hashes[name] or ("", ""))
+        staged = staging / f"{wanted[name]}.tar"
+        if present is not None and (out / present).is_file() and not staged.is_file():
+            ledger_part(out, present).replace(staged.with_suffix(".parquet"))
+            (out / present).replace(staged)
+    for name in set(names_in(out)) - right:
+        (out / name).unlink(missing_ok=True)
+        ledger_part(out, name).unlink(missing_ok=True)
+    for name in sorted(set(wanted) - right):
+        staged = staging / f"{wanted[name]}.tar"
+        if staged.with_suffix(".parquet").is_file():
+            staged.with_suffix(".parquet").replace(ledger_part(out, name))
+        staged.replace(out / name)
     parts = {ledger_part(out, name) for name in wanted}
     for part in (out / "ledger").glob("kept-*.parquet"):
         if part not in parts:

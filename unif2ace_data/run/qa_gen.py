@@ -177,6 +177,12 @@ def ask(
         journal.close()
     summary.dropped = dict(sorted(failures.items()))
     progress.close()
+    if len(summary.work.failed) > recipe.alarm.max_failed * total:
+        key, why = next(iter(summary.work.failed.items()))
+        raise UserError(
+            f"the model gave no questions for {len(summary.work.failed)} of {total} samples, more than alarm.max_failed = "
+            f"{recipe.alarm.max_failed}; the dataset was not changed. The first, {key}: {why}"
+        )
     if summary.from_model < summary.questions:
         summary.work.notes.append(
             f"{summary.questions - summary.from_model} of {summary.questions} questions are templates', in the place of such as "

@@ -63,7 +63,9 @@ def present_shards(store: WorkStore, out: Path) -> list[Shard]:
             raise UserError(f"{path} or its ledger is missing or not what {INDEX} says: run unif2ace-data verify")
         if not set(packing.TEXT_COLUMNS) <= set(pq.read_schema(part).names):
             raise UserError(f"{part} has not the columns of this version's ledgers: build the dataset again")
-        row = store.db.execute("select base, texts from packed where sha256=?", (entry["sha256"],)).fetchone()
+        row = store.db.execute(
+            "select base, texts from packed where sha256=? order by rowid desc", (entry["sha256"],)
+        ).fetchone()
         base, texts = row or (entry["sha256"], "")
         found.append(Shard(entry, pq.read_table(part, columns=["key"])["key"].to_pylist(), base, texts))
     return found
@@ -93,7 +95,8 @@ def rewrite(
         fingerprint, texts = fingerprints[shard.name]
         known = packing.written(store, fingerprint)
         staged = staging / f"{fingerprint}.tar"
-        in_place = known is not None and known.shard.sha256 == shard.entry["sha256"]
+        present = (shard.entry["sha256"], sha256_file(ledger_part(out, shard.name)))
+        in_place = packing.hashes_of(known) == present
         if not in_place and (known is None or not (staged.is_file() and staged.with_suffix(".parquet").is_file())):
             stage(store, out, shard, staged, fingerprint, texts, change)
         tick(len(shard.keys))
