@@ -18,7 +18,6 @@ from unif2ace_data.captions.tokens import Token, sentences_of, tokens_of
 
 PATH = Path(__file__).with_name("forbidden.yaml")
 KINDS = ("ethnicity", "religion", "orientation", "attractiveness", "health")
-LINKS = frozenset(["and", "of", "the", "in", "at", "a", "an"])
 
 
 @dataclass(frozen=True, slots=True)

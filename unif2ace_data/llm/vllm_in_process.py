@@ -53,7 +53,7 @@ class InProcessVllm:
             from vllm import LLM
         except ImportError as error:
             raise UserError(
-                f"--captioner vllm needs vllm in this environment ({error}): pip install 'unif2ace[vllm]' in one of its own, "
+                f"the engine vllm needs vllm in this environment ({error}): pip install 'unif2ace[vllm]' in one of its own, "
                 "or start `vllm serve` there and use --captioner openai --base-url http://127.0.0.1:8000/v1"
             ) from None
         try:
