@@ -85,7 +85,7 @@ def question_of(
         checks=checks.UNCHECKED,
         source=source(),
     )
-    return checks.checked(qa, sample.attributes, sample.claims, blind)
+    return checks.checked(qa, sample.attributes, [], blind)  # on evidence alone: another caption changes nothing here
 
 
 def option_text(form: Form, place: int) -> str:

@@ -24,7 +24,7 @@ from unif2ace_data.captions.text import notes_hash, text_of
 from unif2ace_data.faces.align import into_crop
 from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.filters import face_px
-from unif2ace_data.qa.basis import basis_like
+from unif2ace_data.qa.basis import still_resting
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.run.decide import Row
 from unif2ace_data.run.store import WorkStore
@@ -199,11 +199,12 @@ def samples_of(
 
 
 def with_questions(store: WorkStore, sample: Sample) -> Sample:
-    """The sample with the questions that were asked about it, where what they rest on is still the same."""
+    """The sample with those of the questions asked about it that rest on what is still the same."""
     asked = store.qa(sample.uid)
-    if asked is None or asked[0] != basis_like(asked[0], sample):
+    if asked is None:
         return sample.model_copy(update={"qa": []})
-    return sample.model_copy(update={"qa": [QA.model_validate(q) for q in orjson.loads(asked[1])]})
+    basis, questions = asked[0], [QA.model_validate(q) for q in orjson.loads(asked[1])]
+    return sample.model_copy(update={"qa": still_resting(questions, basis, sample)})
 
 
 def set_text_facts(store: WorkStore, kept: list[Row], texts: str) -> None:
