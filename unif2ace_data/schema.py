@@ -148,6 +148,7 @@ class Checks(Model):
     no_giveaway: Check  # the question does not hold its answer
     distinct: Check  # no other question of the sample asks the same
     allowed: Check  # nothing forbidden: identity, ethnicity, …
+    value_stated: Check = "unchecked"  # the answer states the value that it is filed under
 
 
 class QA(Model):

@@ -14,6 +14,7 @@ from unif2ace_data.taxonomy import load_taxonomy
 FACTS = {
     "topics": ["hair"], "source_captions": [], "max_chars": 300, "draft": "d", "facts": ["smile: none"], "caption": "c",
     "mistakes": [{"quote": "q", "right": "r"}], "questions": [], "count": 8, "wanted": "all",
+    "question_chars": 160, "option_chars": 60,
 }  # fmt: skip
 
 

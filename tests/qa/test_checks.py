@@ -156,4 +156,4 @@ def test_the_bound_of_a_blind_answer() -> None:
 
 def test_failed_checks_are_named() -> None:
     qa = question("Isn't the hair brown?", "yes", "hair_color", "brown", ["yes", "no"])
-    assert failed(checked(qa, WOMAN.attributes, [], "fail").checks) == ["blind", "no_giveaway"]
+    assert failed(checked(qa, WOMAN.attributes, [], "fail").checks) == ["blind", "no_giveaway", "value_stated"]

@@ -26,7 +26,7 @@ def test_an_offer_packs_into_one_number(offer: Offer) -> None:
 def test_kinds_come_out_in_their_shares(per_sample: int, shares: tuple[int, ...], samples: int) -> None:
     kinds = QaKinds(**dict(zip(("true_false", "choice_2_3", "choice_4", "open"), map(float, shares), strict=True)))
     wanted = Qa(per_sample=per_sample, kinds=kinds)
-    each = list(itertools.islice(wanted_kinds(wanted), samples))
+    each = list(itertools.islice(wanted_kinds(wanted, itertools.repeat(())), samples))
     assert all(len(mine) == per_sample for mine in each)
     counts = Counter(kind for mine in each for kind in mine)
     for kind, share in kinds:

@@ -297,21 +297,6 @@ def test_questions_of_a_model_are_checked_and_completed(dataset: Path, server: S
     assert qa_gen(dataset, recipe, quiet=True).root_sha256 == root and len(server.bodies) == asked_before
 
 
-def test_recaptioning_drops_questions_that_rested_on_captions_and_says_so_in_the_data(
-    dataset: Path, server: ScriptedServer
-) -> None:
-    qa_gen(dataset, recipe_at(dataset, [*by_model(server), "qa.engine=openai"]), quiet=True)
-    models = {k for k, (s, _) in samples(dataset).items() if any(q.source == "openai:tiny-vlm" for q in s.qa)}
-    report, _ = recaption(dataset, with_model(dataset, server), quiet=True)
-    after = samples(dataset)
-    assert models and {k for k, (s, _) in after.items() if not s.qa} == models  # the others' rest on the evidence
-    assert report.notes == [
-        f"{8 * len(models)} questions went with the captions that they rested on: run unif2ace-data qa-gen again"
-    ]
-    qa_gen(dataset, recipe_at(dataset, ["qa.engine=templates"]), quiet=True)
-    assert all(len(sample.qa) == 8 for sample, _ in samples(dataset).values())
-
-
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

@@ -39,6 +39,10 @@ class AnswerFailed(Exception):
         self.stage, self.why = stage, why
 
 
+class Unusable(AnswerFailed):
+    """The model answered, and none of its answers can be used: it is not asked again."""
+
+
 @dataclass(slots=True)
 class Account:
     """What one stage cost in this run. `journalled`: answers that were at hand; `again`: requests that had to be repeated."""
@@ -77,7 +81,7 @@ class EngineRoom:
             except ValueError as error:
                 why = f"not usable: {error}"
         self._account(request).failed += 1
-        raise AnswerFailed(request.stage, f"{why} ({self.settings.attempts} seeds tried)")
+        raise Unusable(request.stage, f"{why} ({self.settings.attempts} seeds tried)")
 
     async def close(self) -> None:
         if self._outage is not None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unif2ace_data.captions.forbidden import forbidden_spans
-from unif2ace_data.qa.facts import Facts, assumed, facts_of, settle
+from unif2ace_data.qa.facts import Facts, assumed, excludes, facts_of, settle
 from unif2ace_data.qa.forms import MARGIN
 from unif2ace_data.qa.phrasings import Fact, asked, holds_words, says_not_visible, stated
 from unif2ace_data.schema import NOT_VISIBLE, QA, Attribute, Check, Checks, Claim, Verdict
@@ -24,6 +24,7 @@ UNCHECKED = Checks(
     no_giveaway="unchecked",
     distinct="unchecked",
     allowed="unchecked",
+    value_stated="unchecked",
 )
 TAGGED = re.compile(
     r"(?:,|\bor)\s*(?:right|correct|true|(?:is|are|does|do|has|have)(?:n't| not)?\s+\w+)\s*\?$", re.IGNORECASE
@@ -115,8 +116,7 @@ def derivable(qa: QA, found: Derived) -> Check:
         return "fail" if found.right > 1 else "unchecked"
     if qa.kind == "open":
         value = open_value(qa)
-        own = load_taxonomy()[qa.attribute].hidden_by.get(qa.attribute, []) if qa.attribute in load_taxonomy() else []
-        same = value == found.answer or (found.answer == NOT_VISIBLE and value in own)
+        same = value == found.answer or (found.answer == NOT_VISIBLE and value in hidden_values(qa.attribute))
         return "pass" if same else "unchecked" if not value else "fail"
     return "pass" if same_words(qa.answer, found.answer) else "fail"
 
@@ -126,6 +126,27 @@ def open_value(qa: QA) -> str:
     if says_not_visible(qa.answer):
         return NOT_VISIBLE
     return next((value for name, value in stated(qa.answer, qa.attribute) if name == qa.attribute), "")
+
+
+def value_stated(qa: QA) -> Check:
+    """Whether the answer (of a true/false question with what that asks) states `qa.value`, and no other beside it."""
+    own = (qa.attribute, qa.value)
+    if qa.kind == "true_false":
+        fact = asked(qa.question, qa.attribute)
+        if fact is None:
+            return "fail"
+        return "pass" if (fact == own if qa.answer == "yes" else excludes(own, fact)) else "fail"
+    if says_not_visible(qa.answer):
+        return "pass" if qa.value in (NOT_VISIBLE, *hidden_values(qa.attribute)) else "fail"
+    read = [(name, value) for name, value in stated(qa.answer, qa.attribute) if name == qa.attribute]
+    if qa.value == NOT_VISIBLE:
+        return "pass" if read and all(value in hidden_values(qa.attribute) for _, value in read) else "fail"
+    return "pass" if own in read and not any(excludes(own, fact) for fact in read) else "fail"
+
+
+def hidden_values(attribute: str) -> list[str]:
+    """The attribute's own values that say that it cannot be seen."""
+    return load_taxonomy()[attribute].hidden_by.get(attribute, []) if attribute in load_taxonomy() else []
 
 
 def same_words(one: str, other: str) -> bool:
@@ -220,6 +241,7 @@ def checked(qa: QA, attributes: Sequence[Attribute], claims: Sequence[Claim], bl
                 no_giveaway=no_giveaway(qa),
                 distinct=qa.checks.distinct,
                 allowed=allowed(qa),
+                value_stated=value_stated(qa),
             ),
         }
     )

@@ -46,16 +46,13 @@ class QaCounts:
             self.attributes[qa["attribute"]] += 1
             self.verdicts[qa["verdict"]] += 1
             self.sources[qa["source"]] += 1
-            self.checks.update((name, qa["checks"][name]) for name in CHECKS)
+            self.checks.update((name, qa["checks"].get(name, "unchecked")) for name in CHECKS)
             self.not_visible += qa["value"] == NOT_VISIBLE
             if options := len(qa["options"]):
                 self.letters[options, qa["letter"]] += 1
-                answer = qa["answer"].lower()
-                form = form_of(qa)
-                self.seen["form", number(form), options, number(answer)] += 1
-                self.seen["wording", number(form, qa["question"]), options, number(answer)] += 1
-                about = (qa["attribute"], qa["kind"])
-                self.seen["attribute", number(*about), options, number(answer)] += 1
+                answer = number(qa["answer"].lower())
+                for reader, same in taken_for(qa).items():
+                    self.seen[reader, same, options, answer] += 1
                 self.seen["letter", 0, options, number(qa["letter"])] += 1
 
     @property
@@ -98,6 +95,16 @@ class QaCounts:
             "not_visible": self.not_visible,
             "blind": self.blind(),
         }
+
+
+def taken_for(qa: Mapping[str, Any]) -> dict[str, int]:
+    """By blind reader: a number that two questions share if it takes them for the same."""
+    form = form_of(qa)
+    return {
+        "form": number(form),
+        "wording": number(form, qa["question"]),
+        "attribute": number(qa["attribute"], qa["kind"]),
+    }
 
 
 def form_of(qa: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import itertools
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from unif2ace_data.qa.checks import blind, distinct, failed
 from unif2ace_data.qa.facts import Facts, facts_from, facts_of
 from unif2ace_data.qa.forms import FEW, Form, Offer, menu_of, offers
 from unif2ace_data.qa.phrasings import Fact
-from unif2ace_data.qa.select import ask_of, choose, order_of, unpacked
+from unif2ace_data.qa.select import Other, ask_of, choose, order_of, unpacked
 from unif2ace_data.qa.templates import in_order, question_of, wordings
 from unif2ace_data.recipe import Qa
 from unif2ace_data.release.read import parse_sample, sample_records, shard_paths
@@ -45,6 +45,10 @@ def generate(out: Path, settings: Qa) -> Iterator[tuple[str, list[QA]]]:
             yield sample.uid, plan.questions(sample)
 
 
+def nothing_asked(key: str) -> Sequence[Other]:
+    return ()
+
+
 @dataclass(slots=True)
 class Plan:
     """What every sample of a dataset asks. `failures`: questions by the check that kept them from being asked."""
@@ -54,8 +58,8 @@ class Plan:
     asked: dict[str, array[int]]  # by key: packed offer, letter and wording
     failures: Counter[str] = field(default_factory=Counter)
 
-    def questions(self, sample: Sample) -> list[QA]:
-        """The sample's questions: at most as many as the settings want, checked, each asking something else."""
+    def questions(self, sample: Sample, others: Sequence[QA] = ()) -> list[QA]:
+        """What the sample is asked beside `others`: together at most as many as the settings want, each something else."""
         facts = facts_of(sample.attributes)
         found = []
         for number in self.asked[sample.uid]:
@@ -63,12 +67,11 @@ class Plan:
             offer, letter = divmod(rest, LETTERS)
             form, answer, place = unpacked(offer)
             found.append(question_of(sample, facts, self.forms[form], answer, place, letter, wording, self.blind[form]))
-        good = in_order(sample, [qa for qa in found if self.holds(qa)])
+        good = in_order(sample, [qa for qa in found if self.holds(qa) and distinct(qa, others) == "pass"])
         if missing := len(found) - len(good):
-            spare = self.instead(sample, facts, {qa.attribute for qa in found})
-            good = in_order(
-                sample, [*good, *(qa for qa in spare if distinct(qa, good) == "pass")][: len(good) + missing]
-            )
+            spare = self.instead(sample, facts, {qa.attribute for qa in (*found, *others)})
+            new = [qa for qa in spare if distinct(qa, [*good, *others]) == "pass"]
+            good = in_order(sample, [*good, *new][: len(good) + missing])
         return good
 
     def instead(self, sample: Sample, facts: Facts, used: set[str]) -> list[QA]:
@@ -93,8 +96,13 @@ class Plan:
         return not wrong
 
 
-def plan_of(records: Iterable[dict[str, Any]], settings: Qa) -> Plan:
-    """The plan of a dataset from its records (as dicts), read once, in any order."""
+def plan_of(
+    records: Iterable[dict[str, Any]], settings: Qa, others: Callable[[str], Sequence[Other] | None] = nothing_asked
+) -> Plan:
+    """The plan of a dataset from its records (as dicts), read once, in any order.
+
+    others: by key what another engine asks the sample; the plan is of what is missing beside it (None: of nothing).
+    """
     codes, facts = fact_codes()
     keys: list[str] = []
     held: list[array[int]] = []
@@ -114,7 +122,8 @@ def plan_of(records: Iterable[dict[str, Any]], settings: Qa) -> Plan:
     ration = len(keys) >= FEW
     first = heapq.nsmallest(MENU_SAMPLES, range(len(keys)), key=lambda i: (order_of(keys[i]), keys[i]))
     menu = menu_of(map(facts_at, first), ration)
-    picks = choose([ask_of(form) for form in menu.forms], keys, offers_at, settings, ration)
+    asks = [ask_of(form) for form in menu.forms]
+    picks = choose(asks, keys, offers_at, settings, ration, lambda i: others(keys[i]))
     counts = [[0] * form.answers for form in menu.forms]
     for number in itertools.chain.from_iterable(picks):
         form, answer, _ = unpacked(number)

@@ -75,6 +75,33 @@ def ask_of(form: Form) -> Ask:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A question of a sample that another engine asks: what the choice of ours must know of it.
+
+    `whole`: it asks about the attribute as a whole, or whether it has some value; of several attributes at once it does not.
+    `options`: how many; `yes`: a true/false question answered so.
+    """
+
+    kind: QAKind
+    attribute: str
+    group: Group
+    options: int
+    whole: bool
+    yes: bool
+
+    @property
+    def same(self) -> tuple[str, ...]:
+        return ("whether" if self.kind == "true_false" else "which", self.attribute) if self.whole else ("of",)
+
+
+Beside = Callable[[int], Sequence[Other] | None]  # by a sample's place; None: the sample is not asked anything by us
+
+
+def nothing_beside(place: int) -> Sequence[Other]:
+    return ()
+
+
 class Choice:
     """The state of a choice over a dataset: the counts that follow from what is asked so far.
 
@@ -107,6 +134,15 @@ class Choice:
             self.ahead += -step if answer else step
         elif kind == "choice_2_3":
             self.shorter += step if self.asks[number].chance == 0.5 else -step
+
+    def count(self, other: Other) -> None:
+        """Count a question of another engine in: ours make up for what those have too many of."""
+        self.kinds[other.kind] += 1
+        self.groups[other.group] += 1
+        if other.kind == "true_false":
+            self.ahead += 1 if other.yes else -1
+        elif other.kind == "choice_2_3":
+            self.shorter += 1 if other.options == 2 else -1
 
     def breaks(self, number: int, answer: int) -> bool:
         """Whether one more such question would put its answer over the bound."""
@@ -148,12 +184,12 @@ class Choice:
 class Picking:
     """The questions of one sample, as they are chosen."""
 
-    def __init__(self, state: Choice, jitter: int, already: Iterable[int] = ()) -> None:
+    def __init__(self, state: Choice, jitter: int, beside: Sequence[Other], already: Iterable[int] = ()) -> None:
         self.state = state
         self.jitter = jitter | 1
         self.found = array("I")
-        self.asked: set[tuple[str, ...]] = set()
-        self.taken: Counter[str] = Counter()
+        self.asked: set[tuple[str, ...]] = {other.same for other in beside}
+        self.taken: Counter[str] = Counter(other.attribute for other in beside)
         self.kinds: list[QAKind] = []
         for number in already:
             self.note(unpacked(number))
@@ -207,48 +243,59 @@ class Picking:
         return self.found
 
 
-def wanted_kinds(settings: Qa) -> Iterator[list[QAKind]]:
-    """Sample by sample the kinds to ask, so that the shares come out: always the kind that is furthest behind."""
+def wanted_kinds(settings: Qa, beside: Iterable[Sequence[Other] | None]) -> Iterator[list[QAKind]]:
+    """Sample by sample the kinds to ask, so that the shares come out: always the kind that is furthest behind.
+
+    beside: what each sample is asked already.
+    """
     wanted = settings.kinds.model_dump()
     shares = {kind: wanted[kind] / (sum(wanted.values()) or 1) for kind in KINDS}
     behind = dict.fromkeys(KINDS, 0.0)
-    while True:
+    for others in beside:
         kinds: list[QAKind] = []
-        for _ in range(settings.per_sample):
+        present = [other.kind for other in others] if others is not None else []
+        for place in range(settings.per_sample if others is not None else 0):
             for kind in KINDS:
                 behind[kind] += shares[kind]
-            chosen = max(KINDS, key=behind.__getitem__)
+            chosen = present[place] if place < len(present) else max(KINDS, key=behind.__getitem__)
             behind[chosen] -= 1
-            kinds.append(chosen)
+            if place >= len(present):
+                kinds.append(chosen)
         yield sorted(kinds, key=KINDS.index)
 
 
 def choose(
-    asks: Sequence[Ask], keys: Sequence[str], offers_of: Callable[[int], Sequence[Offer]], settings: Qa, strict: bool
-) -> list[array[int]]:
+    asks: Sequence[Ask], keys: Sequence[str], offers_of: Callable[[int], Sequence[Offer]], settings: Qa, strict: bool,
+    beside: Beside = nothing_beside,
+) -> list[array[int]]:  # fmt: skip
     """For each sample the questions it asks, packed, in no order that means anything.
 
     keys: of the samples; offers_of: what the sample at a place of `keys` could be asked, the same at every call.
-    strict: whether the bound of each ask must hold.
+    strict: whether the bound of each ask must hold. beside: what each sample is asked already; only what is missing is
+    chosen, and nothing that asks the same.
     """
     state = Choice(asks, settings, strict)
     marks = [order_of(key) for key in keys]
     order = sorted(range(len(keys)), key=lambda i: (marks[i], keys[i]))
     picks: list[array[int]] = [array("I") for _ in keys]
+    for i in order:
+        for other in beside(i) or ():
+            state.count(other)
     for turn in range(ROUNDS):
-        for i, wanted in zip(order, wanted_kinds(settings), strict=False):
+        for i, wanted in zip(order, wanted_kinds(settings, map(beside, order)), strict=True):
             for number in picks[i]:
                 state.take(unpacked(number), -1)
-            picks[i] = Picking(state, marks[i] + 2 * turn).fill(offers_of(i), wanted, False)
+            if wanted:
+                picks[i] = Picking(state, marks[i] + 2 * turn, beside(i) or ()).fill(offers_of(i), wanted, False)
         if turn and state.excess() <= FEW_OVER * settings.per_sample * len(keys):
             break
     if strict:
         take_back(state, picks, order)
-        for i, wanted in zip(order, wanted_kinds(settings), strict=False):
-            if len(picks[i]) < settings.per_sample:
-                picking = Picking(state, marks[i], picks[i])
+        for i, wanted in zip(order, wanted_kinds(settings, map(beside, order)), strict=True):
+            if len(picks[i]) < len(wanted):
+                picking = Picking(state, marks[i], beside(i) or (), picks[i])
                 missing = Counter(wanted) - Counter(picking.kinds)
-                left = settings.per_sample - len(picks[i])
+                left = len(wanted) - len(picks[i])
                 picks[i] = picking.fill(offers_of(i), list(missing.elements())[:left], True)
     return picks
 

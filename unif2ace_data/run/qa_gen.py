@@ -4,47 +4,43 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from unif2ace_data.llm.crew import run_rows
 from unif2ace_data.llm.engine import Engine, make_engine
-from unif2ace_data.llm.journal import Journal
 from unif2ace_data.llm.prompts import QA_PROMPTS, load_prompts
-from unif2ace_data.llm.room import AnswerFailed, EngineRoom
-from unif2ace_data.qa.basis import FROM_CAPTION, FROM_EVIDENCE, basis_of
-from unif2ace_data.qa.checks import distinct
+from unif2ace_data.qa.basis import basis_of_all
 from unif2ace_data.qa.generate import plan_of
 from unif2ace_data.qa.jsonl import write_jsonl
-from unif2ace_data.qa.llm import Asked, QaStage, ask_questions
+from unif2ace_data.qa.llm import ask_questions
+from unif2ace_data.qa.ration import publish
+from unif2ace_data.qa.templates import in_order
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.release.read import sample_records
-from unif2ace_data.run.captioning import JOURNAL, ModelWork
+from unif2ace_data.run.captioning import JOURNAL
 from unif2ace_data.run.describe import llm_told
 from unif2ace_data.run.estimate import QA_STAGES, estimate
 from unif2ace_data.run.pack import fingerprint_with, with_questions
 from unif2ace_data.run.private import work_folder
 from unif2ace_data.run.progress import Log, Progress
+from unif2ace_data.run.qa_model import (
+    TOO_COMMON,
+    QaSummary,
+    as_bytes,
+    ask_model,
+    count_dropped,
+    passed_of,
+    samples_of,
+    stage_of,
+    tell,
+)
 from unif2ace_data.run.rewrite import ASKED, Shard, finish, present_shards, rewrite
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.schema import QA, Sample, UserError
+from unif2ace_data.schema import UserError
 from unif2ace_data.shards import dataset_shards
-
-
-@dataclass(slots=True)
-class QaSummary:
-    """What a run did. `dropped`: questions that a check kept from being published, by check."""
-
-    samples: int = 0
-    questions: int = 0
-    from_model: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    work: ModelWork = field(default_factory=ModelWork)
-    root_sha256: str = ""
 
 
 def as_json(summary: QaSummary) -> dict[str, Any]:
@@ -118,90 +114,44 @@ def told(recipe: Recipe, engine: Engine | None) -> dict[str, Any]:
     }
 
 
-def stage_of(recipe: Recipe) -> QaStage:
-    return QaStage(
-        recipe.qa.engine, load_prompts(recipe.qa.prompts), recipe.qa, recipe.llm.temperature, recipe.llm.seed
-    )
-
-
 def ask(
     store: WorkStore, out: Path, recipe: Recipe, engine: Engine | None, shards: list[Shard], summary: QaSummary, log: Log,
     quiet: bool,
 ) -> None:  # fmt: skip
     """Questions of every sample into the store. What a model's checks leave open is filled from the evidence."""
-    total = sum(len(shard.keys) for shard in shards)
-    plan = plan_of((r for s in shards for r in sample_records(out / s.name)), recipe.qa)
-    progress = Progress("asking", total, quiet)
-
-    def keep(sample: Sample, questions: list[QA], kind: str) -> None:
-        summary.samples += 1
-        summary.questions += len(questions)
-        store.put_qa(sample.uid, basis_of(sample, kind), orjson.dumps([q.model_dump() for q in questions]))
-        progress.advance(1, [])
-
-    if engine is None:
-        for shard in shards:
-            with store.transaction():
-                for sample in samples_of(out / shard.name):
-                    keep(sample, plan.questions(sample), FROM_EVIDENCE)
-        summary.dropped = dict(sorted(plan.failures.items()))
-        progress.close()
-        return
-    failures: Counter[str] = Counter()
-    journal = Journal(store.folder / JOURNAL)
-    stage = stage_of(recipe)
-
-    async def one(room: EngineRoom, sample: Sample) -> Asked:
-        return await ask_questions(room, sample, stage)
-
-    def done(sample: Sample, result: Asked | AnswerFailed) -> None:
-        mine: list[QA] = []
-        if isinstance(result, AnswerFailed):
-            summary.work.failed[sample.uid] = str(result)
-        else:
-            mine = result.questions
-            failures.update(result.failures)
-        summary.from_model += len(mine)
-        keep(
-            sample, filled(mine, plan.questions(sample), recipe.qa.per_sample), FROM_CAPTION if mine else FROM_EVIDENCE
-        )
-        log.write("asked", key=sample.uid, from_model=len(mine), failed=summary.work.failed.get(sample.uid, ""))
-
-    try:
-        room = run_rows(
-            functools.partial(EngineRoom, engine, journal, recipe.llm),
-            (sample for s in shards for sample in samples_of(out / s.name)), one, done,
-        )  # fmt: skip
-        summary.work.accounts, summary.work.in_flight, summary.work.rows = room.accounts, room.in_flight.peak, total
-    finally:
-        journal.close()
-    summary.dropped = dict(sorted(failures.items()))
+    published, failed = None, frozenset[str]()
+    if engine is not None:
+        passed = ask_model(store, out, recipe, engine, shards, summary, log, quiet)
+        failed = frozenset(summary.work.failed)
+        published = publish(passed, recipe.qa)
+        count_dropped(summary, Counter({TOO_COMMON: published.taken_back}))
+        summary.from_model = sum(published.chosen)
+        tell(summary, recipe, len(passed.keys))
+    plan = plan_of(
+        (r for s in shards for r in sample_records(out / s.name)),
+        recipe.qa,
+        lambda key: None if key in failed else published.others(key) if published else (),
+    )
+    progress = Progress("choosing" if published else "asking", sum(len(shard.keys) for shard in shards), quiet)
+    for shard in shards:
+        with store.transaction():
+            for sample in samples_of(out / shard.name):
+                if sample.uid in failed:
+                    questions = sample.qa
+                else:
+                    mine = published.questions(sample.uid, passed_of(store, sample.uid)) if published else []
+                    questions = in_order(sample, [*mine, *plan.questions(sample, mine)])
+                summary.samples += 1
+                summary.questions += len(questions)
+                store.put_qa(sample.uid, basis_of_all(sample, questions), as_bytes(questions))
+                progress.advance(1, [])
     progress.close()
-    if len(summary.work.failed) > recipe.alarm.max_failed * total:
-        key, why = next(iter(summary.work.failed.items()))
-        raise UserError(
-            f"the model gave no questions for {len(summary.work.failed)} of {total} samples, more than alarm.max_failed = "
-            f"{recipe.alarm.max_failed}; the dataset was not changed. The first, {key}: {why}"
-        )
-    if summary.from_model < summary.questions:
+    if engine is None:
+        count_dropped(summary, plan.failures)
+    elif summary.from_model:
         summary.work.notes.append(
-            f"{summary.questions - summary.from_model} of {summary.questions} questions are templates', in the place of such as "
-            "failed a check or were not written"
+            f"{summary.from_model} of {summary.questions} questions are the model's; the others are from the templates"
         )
-
-
-def samples_of(shard: Path) -> Iterator[Sample]:
-    for record in sample_records(shard):
-        yield Sample.model_validate(record)
-
-
-def filled(mine: list[QA], spare: list[QA], count: int) -> list[QA]:
-    """The model's questions, and such from the evidence as ask something else, up to `count`."""
-    found = list(mine)
-    for qa in spare:
-        if len(found) < count and distinct(qa, found) == "pass":
-            found.append(qa)
-    return found
 
 
 def estimated(out: Path, recipe: Recipe, rate: float) -> dict[str, Any]:
