@@ -140,6 +140,10 @@ def holds_words(text: str, words: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(words.strip('. '))}(?!\w)", text, re.IGNORECASE) is not None
 
 
+def without_words(text: str, words: str) -> str:
+    return re.sub(rf"(?<!\w){re.escape(words.strip('. '))}(?!\w)", "…", text, flags=re.IGNORECASE)
+
+
 # ------------------------------------------------------------------ back from words to what they ask and state
 
 
@@ -176,14 +180,17 @@ def asked(question: str, attribute: str) -> Fact | None:
 
 
 def named_value(text: str, attribute: str) -> str:
-    """The value whose words `text` holds, the longest words first; "" where it holds none."""
+    """The value whose words `text` holds, the longest words first; "" where it holds none, or those of several values."""
     entry = load_taxonomy()[attribute]
-    words = sorted(((entry.said(v), v) for v in entry.values if v not in UNMARKED or v in entry.words), reverse=True,
-                   key=lambda pair: (len(pair[0]), pair))  # fmt: skip
-    for said, value in words:
-        if holds_words(text, said) or holds_words(text, value.replace("_", " ")):
-            return value
-    return ""
+    words = [(entry.said(v), v) for v in entry.values if v not in UNMARKED or v in entry.words]
+    words += [(v.replace("_", " "), v) for _, v in words]
+    found: set[str] = set()
+    for said, value in sorted(words, reverse=True, key=lambda pair: (len(pair[0]), pair)):
+        left = without_words(text, said)
+        if left != text:
+            found.add(value)
+            text = left
+    return found.pop() if len(found) == 1 else ""
 
 
 @functools.cache
