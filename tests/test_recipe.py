@@ -12,7 +12,11 @@ from unif2ace_data.resources import resource
 from unif2ace_data.schema import UserError
 
 
-@pytest.mark.parametrize("path", sorted(resource("pipelines").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted(set(resource("pipelines").glob("*.yaml")) - set(resource("pipelines").glob("train-*.yaml"))),
+    ids=lambda p: p.stem,
+)
 def test_every_shipped_recipe_holds(path: Path) -> None:
     assert load_recipe(path.stem).name == path.stem
 

@@ -238,7 +238,9 @@ def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
     if not path.suffix:
         path = resource("pipelines", f"{name_or_path}.yaml")
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in resource("pipelines").glob("*.yaml")))
+        known = ", ".join(
+            sorted(p.stem for p in resource("pipelines").glob("*.yaml") if not p.stem.startswith("train-"))
+        )
         raise UserError(f"no recipe {name_or_path!r}: give a file, or one of {known}", 2)
     try:
         data = yaml.safe_load(path.read_text()) or {}

@@ -152,7 +152,6 @@ class Run(Section):
         "float32", description="of the products (autocast); weights are float32"
     )
     recompute: bool = Field(False, description="activation checkpointing: a block's activations are made twice")
-    compile: bool = False
     log_every: int = Field(10, ge=1)
     save_every: int = Field(500, ge=1)
     keep: int = Field(2, ge=1, description="checkpoints kept")

@@ -26,6 +26,7 @@ from unif2ace_data.faces.runtime import quiet_stderr, session_options
 from unif2ace_data.schema import UserError
 
 FEATURES = "features"
+UNSTATED = "not stated by the weights"
 OPSET = 17  # our choice: layer normalisation is one node from here on, and every onnxruntime of the last years runs it
 URL_CACHE = Path("~/.cache/clip")  # where open_clip keeps weights that are not on the Hub
 
@@ -48,17 +49,11 @@ def load_encoder(name: str, align: str) -> Encoder:
     """
     if name == "face":
         return face_encoder("embedded")
-    folder = Path(name).expanduser()
-    if folder.is_dir() and (folder / "open_clip_config.json").is_file():
-        return clip_encoder(f"local-dir:{folder}", None, folder.resolve().name, align, licence_of(folder))
-    if name.startswith("hf-hub:"):
-        return clip_encoder(name, None, name.removeprefix("hf-hub:"), align)
-    model, separator, weights = name.partition("=")
-    if separator:
-        file = Path(weights).expanduser()
-        if file.is_file():
-            return clip_encoder(model, str(file), f"{model}={file.name}", align)
-        return clip_encoder(model, weights, name, align)
+    if name.startswith("hf-hub:") or "=" in name or is_clip_folder(name):
+        model, weights, shown = clip_source(name)
+        folder = Path(name).expanduser()
+        licence = licence_of(folder) if folder.is_dir() else UNSTATED
+        return clip_encoder(model, weights, shown, align, licence)
     try:
         return face_encoder(name)
     except UserError:
@@ -132,11 +127,31 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
 # ------------------------------------------------------------------ CLIP
 
 
-def clip_encoder(
-    model: str, weights: str | None, name: str, align: str, licence: str = "not stated by the weights"
-) -> Encoder:
+def is_clip_folder(name: str) -> bool:
+    return (Path(name).expanduser() / "open_clip_config.json").is_file()
+
+
+def clip_source(name: str) -> tuple[str, str | None, str]:
+    """(model, weights, name to show) as open_clip wants them, of what `load_encoder` calls a CLIP."""
+    folder = Path(name).expanduser()
+    if is_clip_folder(name):
+        return f"local-dir:{folder}", None, folder.resolve().name
+    model, separator, weights = name.partition("=")
+    if name.startswith("hf-hub:"):
+        return name, None, name.removeprefix("hf-hub:")
+    if not separator:
+        raise UserError(
+            f"no CLIP {name!r}: give a folder in open_clip's format (open_clip_config.json and the weights), "
+            "MODEL=WEIGHTS (for example ViT-B-32=laion2b_s34b_b79k) or hf-hub:OWNER/NAME",
+            2,
+        )
+    file = Path(weights).expanduser()
+    return (model, str(file), f"{model}={file.name}") if file.is_file() else (model, weights, name)
+
+
+def clip_encoder(model: str, weights: str | None, name: str, align: str, licence: str = UNSTATED) -> Encoder:
     """The image tower of an open_clip model (its projected, unit-length features). Raises UserError."""
-    clip = clip_model(model, weights, name)
+    clip = load_clip(model, weights, name)
     graph, size = exported(clip)
     facts = EncoderFacts(
         name=f"clip-{name.replace('/', '-')}",
@@ -147,7 +162,7 @@ def clip_encoder(
     return Encoder(facts, Preprocessing(kind="crop", size=size, align=align), graph)
 
 
-def clip_model(model: str, weights: str | None, name: str) -> Any:
+def load_clip(model: str, weights: str | None, name: str) -> Any:
     """An open_clip model in evaluation mode, on the CPU, in float32. Raises UserError: not installed, no such weights."""
     try:
         import open_clip
@@ -240,7 +255,7 @@ def licence_of(folder: Path) -> str:
         front = yaml.safe_load(rest.partition("\n---")[0]) if fence else {}
         if isinstance(front, dict) and front.get("license"):
             return str(front["license"])
-    return "not stated by the weights"
+    return UNSTATED
 
 
 def add_heads(encoder: Encoder, heads: Sequence[tuple[np.ndarray, np.ndarray]]) -> onnx.ModelProto:

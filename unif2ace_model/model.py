@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unif2ace_data.schema import UserError
-from unif2ace_model.attention import KeyValue, dense_mask
+from unif2ace_model.attention import KeyValue, mask_for
 from unif2ace_model.config import ModelConfig
 from unif2ace_model.moe import Experts, Router, TokenMoeLayer
 from unif2ace_model.prompts import SPECIAL, Batch
@@ -67,7 +66,7 @@ class CodeFactors(nn.Module):
         basis = torch.cat([torch.ones(1, dtype=torch.long), levels.cumprod(0)[:-1]])
         first = torch.cat([torch.zeros(1, dtype=torch.long), levels.cumsum(0)[:-1]])
         digit_QL = torch.arange(config.codebook)[:, None] // basis % levels + first  # rows of the factor table
-        self.mask_row = int(levels.sum())
+        self.mask_row = sum(config.levels)
         mask = torch.full((1, len(levels)), self.mask_row)
         self.register_buffer("digit_QL", torch.cat([digit_QL, mask]), persistent=False)
         member = F.one_hot(digit_QL, self.mask_row).sum(1).T.float()
@@ -125,10 +124,9 @@ class UniF2ace(nn.Module):
 
     # -------------------------------------------------------------- forward
 
-    def forward(self, batch: Batch, mask: Any = None) -> Output:
-        """Hidden states of whole sequences. `mask`: a BlockMask to use instead of the dense one."""
-        if mask is None:
-            mask = dense_mask(batch.image_BS, batch.valid_BS)
+    def forward(self, batch: Batch) -> Output:
+        """Hidden states of whole sequences."""
+        mask = mask_for(batch.image_BS, batch.valid_BS)
         rows = None if bool(batch.valid_BS.all()) else batch.valid_BS.flatten().nonzero()[:, 0]
         span_BN = batch.start_B[:, None] + torch.arange(batch.codes_BN.shape[1], device=batch.codes_BN.device)
         place = Place(mask, batch.group_B, span_BN, rows, guests=self.received(batch))

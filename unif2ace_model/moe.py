@@ -128,10 +128,10 @@ class Experts(nn.Module):
         weight_R1 = weights_TK.flatten()[order_R, None]
         ends_E = torch.bincount(expert_R, minlength=self.up_EF.shape[0]).cumsum(0).to(torch.int32)
         dtype = working_dtype(x_TD)  # grouped_mm does not know autocast
-        hidden_RF = F.grouped_mm(x_TD[token_R].to(dtype), self.up_EDF.to(dtype), offs=ends_E)
-        hidden_RF = gelu_new(hidden_RF + self.up_EF.to(dtype)[expert_R]) * weight_R1.to(dtype)
+        hidden_RF = F.grouped_mm(x_TD.to(dtype).index_select(0, token_R), self.up_EDF.to(dtype), offs=ends_E)
+        hidden_RF = gelu_new(hidden_RF + self.up_EF.to(dtype).index_select(0, expert_R)) * weight_R1.to(dtype)
         out_RD = F.grouped_mm(hidden_RF, self.down_EFD.to(dtype), offs=ends_E)
-        out_RD = out_RD + weight_R1.to(dtype) * self.down_ED.to(dtype)[expert_R]
+        out_RD = out_RD + weight_R1.to(dtype) * self.down_ED.to(dtype).index_select(0, expert_R)
         return torch.zeros_like(x_TD, dtype=dtype).index_add(0, token_R, out_RD)
 
 

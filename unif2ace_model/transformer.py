@@ -64,7 +64,7 @@ class Block(nn.Module):
         if place.rows_T is None:
             fed_TD, load = self.feed(flat_TD, group_T)
         else:  # padding is not routed, and costs nothing
-            some_TD, load = self.feed(flat_TD[place.rows_T], group_T[place.rows_T])
+            some_TD, load = self.feed(flat_TD.index_select(0, place.rows_T), group_T[place.rows_T])
             fed_TD = torch.zeros_like(flat_TD, dtype=some_TD.dtype).index_copy(0, place.rows_T, some_TD)
         x_BSD = x_BSD + self.drop(attended_BSD) + self.drop(fed_TD.view(batch, length, dim))
         sequences: dict[int, Load] = {}

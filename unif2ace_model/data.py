@@ -1,0 +1,232 @@
+"""A dataset as the model sees it: image codes and features, computed once a shard, and the texts of its samples.
+
+    X samples of a shard   V views   N image tokens   P patches   C channels
+
+The cache lies in `shards.work/model/` (private: features of faces are embeddings), by the hash of the shard and of what
+encoded it: a changed shard, tokenizer or network is encoded anew, everything else is taken as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+from PIL import Image
+
+from unif2ace_data.faces.decode import decode
+from unif2ace_data.release.read import sample_records
+from unif2ace_data.run.progress import Progress
+from unif2ace_data.schema import SCHEMA_VERSION, Sample, Split, UserError
+from unif2ace_data.shards import read_index, read_samples
+from unif2ace_model.config import Features, Images
+from unif2ace_model.features import clip_network, face_network
+from unif2ace_model.image_tokenizer import ImageTokenizer, load_image_tokenizer
+
+SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+VIEW_SCALE = (0.9, 1.0)  # our choice: a view shows at least so much of the crop's side
+ENCODE_BATCH = 16  # fixed: the same codes whatever lies in a shard
+
+
+@dataclass(slots=True)
+class Record:
+    """One sample's texts, and where its codes and features lie."""
+
+    uid: str
+    split: Split
+    caption: str
+    qa: list[dict[str, Any]]  # QA.model_dump()
+    attributes: dict[str, str]  # what was measured and validated: name -> value
+    shard: int
+    row: int
+
+    @property
+    def sided(self) -> bool:
+        """Whether a text tells left from right: a mirrored view would make it wrong."""
+        return any(SIDES.search(text) for text in (self.caption, *(qa["answer"] for qa in self.qa)))
+
+
+@dataclass(slots=True)
+class ShardArrays:
+    """Memory-mapped: codes (X, V, N) int32; face (X, C) and clip (X, P, C) float16, or None."""
+
+    codes: np.ndarray
+    face: np.ndarray | None = None
+    clip: np.ndarray | None = None
+
+
+@dataclass(slots=True)
+class Dataset:
+    root_sha256: str
+    records: list[Record]
+    shards: list[ShardArrays]
+    widths: dict[str, int] = field(default_factory=dict)  # channels of "clip" and "face"
+
+    def of(self, split: Split) -> list[Record]:
+        """The samples of a split, by key. Raises UserError where there are none."""
+        found = [record for record in self.records if record.split == split]
+        if not found:
+            raise UserError(
+                f"the dataset has no samples in {split!r}: build it with a larger share, "
+                f"for example --set splits.train=0.7 --set splits.validation=0.1 --set splits.test=0.2"
+            )
+        return found
+
+    def codes(self, record: Record, view: int = 0) -> np.ndarray:
+        """(N,) codes of one view; view 0 is the whole crop."""
+        return np.asarray(self.shards[record.shard].codes[record.row, view])
+
+    def features(self, name: str, records: list[Record]) -> torch.Tensor | None:
+        """(len(records), ...) float32, or None where the dataset was encoded without."""
+        arrays = [getattr(self.shards[record.shard], name) for record in records]
+        if not arrays or arrays[0] is None:
+            return None
+        rows = [a[record.row] for a, record in zip(arrays, records, strict=True)]
+        return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+
+# ------------------------------------------------------------------ reading and encoding
+
+
+def open_dataset(shards: Path, images: Images, features: Features, quiet: bool = False) -> Dataset:
+    """Encode what is not in the cache yet, and read the texts. Raises UserError: no dataset, another schema."""
+    index = read_index(shards)
+    if index["schema_version"] != SCHEMA_VERSION:
+        raise UserError(
+            f"{shards} is of schema {index['schema_version']}, this toolkit reads {SCHEMA_VERSION}: build it again"
+        )
+    tokenizer = load_image_tokenizer(images.tokenizer)
+    if images.size % tokenizer.downscale:
+        raise UserError(f"images.size {images.size} is not a multiple of the tokenizer's {tokenizer.downscale}", 2)
+    networks = {
+        name: (network(weights) if weights else None)
+        for name, network, weights in (
+            ("face", face_network, features.face),
+            ("clip", clip_network, features.clip),
+        )
+    }
+    cache = private_folder(shards)
+    dataset = Dataset(str(index["root_sha256"]), [], [])
+    progress = Progress("encoding", sum(int(shard["samples"]) for shard in index["shards"]), quiet)
+    for number, entry in enumerate(index["shards"]):
+        path, folder = shards / entry["name"], cache / str(entry["sha256"])[:24]
+        folder.mkdir(exist_ok=True)
+        codes_file = folder / f"codes-{short_hash(tokenizer.revision, images.size, images.views)}.npy"
+        files = {"codes": codes_file}
+        makers: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {}
+        for name, network in networks.items():
+            if network is not None:
+                files[name] = folder / f"{name}-{short_hash(network.revision)}.npy"
+                makers[name] = network.of
+        missing = [name for name, file in files.items() if not file.is_file()]
+        if missing:
+            encode_shard(path, files, missing, makers, tokenizer, images, progress)
+        else:
+            progress.advance(int(entry["samples"]), [])
+        arrays = ShardArrays(**{name: np.load(file, mmap_mode="r") for name, file in files.items()})
+        records = list(read_records(path, number))
+        if len(records) != len(arrays.codes):
+            raise UserError(f"{path} has {len(records)} samples, its cache {len(arrays.codes)}: delete {folder}")
+        dataset.records += records
+        dataset.shards.append(arrays)
+    progress.close()
+    for name in ("face", "clip"):
+        array = getattr(dataset.shards[0], name) if dataset.shards else None
+        if array is not None:
+            dataset.widths[name] = int(array.shape[-1])
+    return dataset
+
+
+def read_records(path: Path, shard: int) -> Iterator[Record]:
+    for row, found in enumerate(sample_records(path)):
+        yield Record(
+            uid=found["uid"],
+            split=found["split"],
+            caption=found["caption"],
+            qa=found["qa"],
+            attributes={a["name"]: a["value"] for a in found["attributes"] if a["validated"]},
+            shard=shard,
+            row=row,
+        )
+
+
+def encode_shard(
+    path: Path,
+    files: dict[str, Path],
+    missing: list[str],
+    makers: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]],
+    tokenizer: ImageTokenizer,
+    images: Images,
+    progress: Progress,
+) -> None:
+    """Write the arrays of one shard that are missing, each whole or not at all."""
+    found: dict[str, list[np.ndarray]] = {name: [] for name in missing}
+    waiting: list[np.ndarray] = []
+
+    def flush() -> None:
+        pixels = torch.from_numpy(np.concatenate(waiting)).float() / 127.5 - 1
+        with torch.no_grad():
+            codes = tokenizer.encode(pixels.permute(0, 3, 1, 2)).numpy().astype(np.int32)
+        found["codes"].extend(codes.reshape(-1, images.views, codes.shape[-1]))
+        waiting.clear()
+
+    for key, parts in read_samples(path):
+        sample = Sample.model_validate_json(parts["json"])
+        crop = decode(parts["jpg"]).rgb
+        if "codes" in missing:
+            waiting.append(views_of(crop, key, images.size, images.views))
+            if len(waiting) == ENCODE_BATCH:
+                flush()
+        for name in set(missing) & set(makers):
+            found[name].append(makers[name](crop, np.array(sample.face.landmarks)).astype(np.float16))
+        progress.advance(1, [])
+    if waiting:
+        flush()
+    for name in missing:
+        save_array(files[name], np.stack(found[name]))
+
+
+def views_of(crop: np.ndarray, key: str, size: int, count: int) -> np.ndarray:
+    """(V, size, size, 3) uint8: the crop, then parts of it by chance of its key; every second view is mirrored."""
+    picture, rng = Image.fromarray(crop), np.random.default_rng(int(key[:8], 16))
+    width, height = picture.size
+    made = []
+    for view in range(count):
+        scale, right, down = (rng.uniform(*VIEW_SCALE), rng.random(), rng.random()) if view else (1.0, 0.0, 0.0)
+        left, top = right * (1 - scale) * width, down * (1 - scale) * height
+        box = (left, top, left + scale * width, top + scale * height)
+        shown = picture.resize((size, size), Image.Resampling.LANCZOS, box=box)
+        made.append(np.asarray(shown.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view % 2 else shown))
+    return np.stack(made)
+
+
+def save_array(file: Path, array: np.ndarray) -> None:
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    with partial.open("wb") as out:
+        np.save(out, array)
+        out.flush()
+        os.fsync(out.fileno())
+    partial.rename(file)
+
+
+def private_folder(shards: Path) -> Path:
+    """`shards.work/model`, readable by its owner alone. Raises UserError where it cannot be made."""
+    work = shards.absolute().with_name(shards.absolute().name + ".work")
+    try:
+        work.mkdir(mode=0o700, exist_ok=True)
+        folder = work / "model"
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the cache of codes and features cannot be made in {work} ({error.strerror})") from None
+    return folder
+
+
+def short_hash(*parts: Any) -> str:
+    return hashlib.sha256(orjson.dumps([str(part) for part in parts])).hexdigest()[:12]

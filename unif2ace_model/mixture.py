@@ -1,0 +1,144 @@
+"""Which sequences a step sees: a pure function of seed and step, so that a resumed run goes on with the same ones.
+
+Understanding: a question and its answer, or the caption. Generation: a caption and a picture of which a part is masked.
+Both take every sample of the split once before any comes again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from unif2ace_data.schema import Split, UserError
+from unif2ace_model.config import Preset
+from unif2ace_model.data import Dataset, Record
+from unif2ace_model.diffusion import draw_times, mask_codes, rate_at
+from unif2ace_model.prompts import IGNORED, Batch, Layout, generation, pack, understanding
+from unif2ace_model.text import TextTokenizer
+
+DESCRIBE = "Describe the person in this picture."
+UND_STREAM, GEN_STREAM, NOISE_STREAM = range(3)
+
+
+def question_text(question: str) -> str:
+    """The form in which a question stands in a sequence: Show-o's, which answers after the second colon."""
+    return f"USER: \n{question} ASSISTANT: "
+
+
+@dataclass(slots=True)
+class Texts:
+    """The samples of a split with their texts as ids. Pairs: (question, answer)."""
+
+    records: list[Record]
+    captions: list[list[int]]
+    pairs: list[list[tuple[list[int], list[int]]]]
+    sided: list[bool]
+
+
+def texts_of(records: Sequence[Record], text: TextTokenizer, most: int) -> Texts:
+    """Tokenize captions (up to `most` ids) and questions. Raises UserError where no sample has a question."""
+    if not any(record.qa for record in records):
+        raise UserError("the dataset has no questions: run `unif2ace-data qa-gen` on it first")
+    pairs = [
+        [(text.encode(question_text(qa["question"])), text.encode(qa["answer"])[:most]) for qa in record.qa]
+        for record in records
+    ]
+    captions = [text.encode(record.caption)[:most] for record in records]
+    return Texts(list(records), captions, pairs, [record.sided for record in records])
+
+
+@dataclass(slots=True)
+class Mixture:
+    """Batches of a split. `batch(step)` gives the parts of a step, for gradient accumulation."""
+
+    dataset: Dataset
+    texts: Texts
+    preset: Preset
+    text_vocab: int
+    describe: list[int]
+
+    def batch(self, step: int) -> list[Batch]:
+        optim, seed = self.preset.optim, self.preset.run.seed
+        und = [self.understood(step * optim.und_batch + place) for place in range(optim.und_batch)]
+        gen = [self.generated(step * optim.gen_batch + place) for place in range(optim.gen_batch)]
+        noise = torch.Generator().manual_seed(int(chance(seed, NOISE_STREAM, step).integers(2**62)))
+        rate_B = rate_at(self.preset.objective.schedule, draw_times(len(gen), noise))
+        targets_BN = torch.from_numpy(np.stack([codes for _, codes in gen])) if gen else torch.zeros(0, 0)
+        noisy_BN = mask_codes(targets_BN, rate_B, self.preset.model.codebook, noise) if gen else targets_BN
+        parts = []
+        for part in range(optim.accumulate):
+            mine = slice(part, None, optim.accumulate)
+            layouts = [layout for layout, _ in und[mine]]
+            chosen = list(range(len(gen)))[mine]
+            layouts += [generation(gen[i][0], noisy_BN[i].numpy(), self.text_vocab, float(rate_B[i])) for i in chosen]
+            if not layouts:
+                continue
+            batch = pack(layouts, self.text_vocab)
+            first = len(und[mine])
+            masked_BN = batch.codes_BN[first:] == self.preset.model.codebook
+            if chosen:
+                batch.targets_BN[first:] = torch.where(masked_BN, targets_BN[chosen], IGNORED)
+            records = [record for _, record in und[mine]]
+            if records:
+                batch.face_BC = self.dataset.features("face", records)
+                batch.clip_BPC = self.dataset.features("clip", records)
+            parts.append(batch)
+        return parts
+
+    def uids(self, step: int) -> dict[str, list[str]]:
+        """The keys of the samples of a step, by group."""
+        optim, records = self.preset.optim, self.texts.records
+        groups = (("und", UND_STREAM, optim.und_batch), ("gen", GEN_STREAM, optim.gen_batch))
+        return {
+            name: [records[self.drawn(stream, step * size + place)[0]].uid for place in range(size)]
+            for name, stream, size in groups
+        }
+
+    def understood(self, draw: int) -> tuple[Layout, Record]:
+        place, rng = self.drawn(UND_STREAM, draw)
+        pairs = self.texts.pairs[place]
+        if not pairs or rng.random() < self.preset.objective.caption_share:
+            question, answer = self.describe, self.texts.captions[place]
+        else:
+            question, answer = pairs[int(rng.integers(len(pairs)))]
+        codes = self.view(place, rng)
+        return understanding(codes, question, answer, self.text_vocab), self.texts.records[place]
+
+    def generated(self, draw: int) -> tuple[list[int], np.ndarray]:
+        place, rng = self.drawn(GEN_STREAM, draw)
+        caption = [] if rng.random() < self.preset.text.drop else self.texts.captions[place]
+        return caption, self.view(place, rng).astype(np.int64)
+
+    def drawn(self, stream: int, draw: int) -> tuple[int, np.random.Generator]:
+        """The sample of the draw-th draw, and its chance: epoch after epoch, each in an order of its own."""
+        seed, count = self.preset.run.seed, len(self.texts.records)
+        epoch, place = divmod(draw, count)
+        return int(order_of(seed, stream, epoch, count)[place]), chance(seed, stream, 1, draw)
+
+    def view(self, place: int, rng: np.random.Generator) -> np.ndarray:
+        """Codes of one view by chance; a text that tells left from right never meets a mirrored one."""
+        record = self.texts.records[place]
+        views = self.dataset.shards[record.shard].codes.shape[1]
+        view = int(rng.integers(views))
+        if self.texts.sided[place]:
+            view -= view % 2
+        return self.dataset.codes(record, view)
+
+
+def chance(*key: int) -> np.random.Generator:
+    """A stream of its own for every key, the same on every machine."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+@functools.lru_cache(maxsize=4)
+def order_of(seed: int, stream: int, epoch: int, count: int) -> np.ndarray:
+    return chance(seed, stream, 0, epoch).permutation(count)
+
+
+def mixture_of(dataset: Dataset, split: Split, text: TextTokenizer, preset: Preset) -> Mixture:
+    texts = texts_of(dataset.of(split), text, preset.text.max_tokens)
+    return Mixture(dataset, texts, preset, text.size, text.encode(question_text(DESCRIBE)))

@@ -1,0 +1,473 @@
+"""The trainer: one loop for every preset. A run lies in one folder, and the same command goes on with it.
+
+    runs/x/preset.yaml          what was asked, resolved       runs/x/metrics.jsonl   one line every `run.log_every` steps
+    runs/x/tokenizer.json       of the text                    runs/x/tensorboard/    the same for TensorBoard
+    runs/x/step-000500/         a checkpoint: config.json, model.safetensors, trainer.pt (optimizer, chance), state.json
+    runs/x/samples/             pictures and answers at intervals
+
+A step is a function of the preset, the dataset, the weights and the step's number alone; together with the optimizer
+and the random state that is all that a checkpoint holds, so N steps, a kill and N steps more are 2N steps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+from tqdm import tqdm
+
+from unif2ace_data.schema import UserError
+from unif2ace_model.checkpoint import atomic_folder, load_weights, save_model
+from unif2ace_model.config import ModelConfig, Preset, load_preset
+from unif2ace_model.data import Dataset, open_dataset
+from unif2ace_model.decoding import label_nll
+from unif2ace_model.diffusion import d3diff
+from unif2ace_model.flops import cost_of, peak_flops, step_flops
+from unif2ace_model.mixture import Mixture, mixture_of
+from unif2ace_model.model import UniF2ace
+from unif2ace_model.moe import GROUPS, Load, Router, TokenMoeLayer, balance_loss, max_violation, update_bias
+from unif2ace_model.prompts import IGNORED, Batch
+from unif2ace_model.samples import write_samples
+from unif2ace_model.text import FILE as TEXT_FILE
+from unif2ace_model.text import TextTokenizer, learn_tokenizer, load_tokenizer
+from unif2ace_model.transformer import Loads
+
+PRESET, METRICS, STATE, TRAINER = "preset.yaml", "metrics.jsonl", "state.json", "trainer.pt"
+MAY_CHANGE = {"log_every", "save_every", "keep", "sample_every"}  # of `run`: they decide no weight
+
+
+@dataclass(slots=True)
+class Trained:
+    """How a call of `train` ended. `stopped`: by a signal, after saving."""
+
+    out: Path
+    step: int
+    last: dict[str, Any]
+    stopped: bool
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the sums of a step's losses are divided by: taken over all its parts before any is computed."""
+
+    answer_tokens: int
+    masked: int
+    generated: int
+
+
+# ------------------------------------------------------------------ the run
+
+
+def train(shards: Path, out: Path, preset: Preset, quiet: bool = False) -> Trained:
+    """Train in `out`, from its latest checkpoint where it has one.
+
+    Raises UserError: no dataset, another schema, no questions, an empty split, another preset or dataset than the
+    run's, a loss that is not finite (the last good checkpoint stays, the message says which batch).
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    preset = begin(out, preset)
+    dataset = open_dataset(shards, preset.images, preset.features, quiet)
+    text = text_tokenizer(out, dataset, preset)
+    torch.use_deterministic_algorithms(device.type == "cpu")  # exact resumption is promised on the CPU
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.manual_seed(preset.run.seed)
+    model = UniF2ace(filled(preset.model, dataset, text)).to(device)
+    model.body.recompute = preset.run.recompute
+    optimizer = adamw(model, preset)
+    step = resume(out, model, optimizer, dataset)
+    mixture = mixture_of(dataset, "train", text, preset)
+    log = Log(out, step)
+    bar = tqdm(
+        total=preset.optim.steps, initial=step, desc="training", unit="step", disable=quiet or not sys.stderr.isatty()
+    )
+    cost, peak, started, tokens, flops = cost_of(model), peak_flops(), time.monotonic(), 0, 0.0
+    saved = step
+    with stop_flag() as stop:
+        while step < preset.optim.steps and not stop:
+            parts = [part.to(device) for part in mixture.batch(step)]
+            values, loads = train_step(model, optimizer, parts, preset, step)
+            if not math.isfinite(values["loss"]) or not math.isfinite(values["gradient"]):
+                raise UserError(not_finite(out, mixture, step, values, saved))
+            apply_step(model, optimizer, preset, step, loads)
+            step += 1
+            bar.update(1)
+            tokens += sum(int(part.valid_BS.sum()) for part in parts)
+            flops += step_flops(cost, parts)
+            if step % preset.run.log_every == 0 or step == preset.optim.steps:
+                seconds = time.monotonic() - started
+                speed = {"tokens_per_second": tokens / seconds, "mfu": flops / seconds / peak if peak else None}
+                log.write(step, values | speed, router_facts(loads))
+                if bar.disable and not quiet:
+                    print(line_of(step, preset.optim.steps, values, speed), file=sys.stderr, flush=True)
+                started, tokens, flops = time.monotonic(), 0, 0.0
+            if preset.run.sample_every and step % preset.run.sample_every == 0:
+                write_samples(out, step, model, dataset, text, preset)
+                started, tokens, flops = time.monotonic(), 0, 0.0
+            if step % preset.run.save_every == 0:
+                save(out, step, model, optimizer, dataset, preset)
+                saved = step
+    bar.close()
+    if saved != step:
+        save(out, step, model, optimizer, dataset, preset)
+    log.close()
+    return Trained(out, step, log.last, step < preset.optim.steps)
+
+
+def begin(out: Path, preset: Preset) -> Preset:
+    """Make the run's folder, or check that it is of the same preset. Gives the preset to go on with."""
+    file = out / PRESET
+    if file.is_file():
+        before = load_preset(str(file))
+        different = [key for key in differences(before.model_dump(), preset.model_dump()) if key[:2] not in allowed()]
+        if different:
+            named = ", ".join(".".join(key) for key in different[:4])
+            raise UserError(f"{out} is a run with other settings ({named}): go on with those, or give another --out", 2)
+    elif out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and no run of this trainer: give another --out", 2)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        partial = out / f".{PRESET}.partial"
+        partial.write_text(yaml.safe_dump(preset.model_dump(mode="json"), sort_keys=False))
+        partial.rename(file)
+    except OSError as error:
+        raise UserError(f"the run cannot be written to {out} ({error.strerror})") from None
+    return preset
+
+
+def allowed() -> set[tuple[str, ...]]:
+    return {("run", key) for key in MAY_CHANGE}
+
+
+def differences(one: Any, other: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in one:
+            yield from differences(one[key], other.get(key), (*path, key))
+    elif json.dumps(one) != json.dumps(other):
+        yield path
+
+
+def text_tokenizer(out: Path, dataset: Dataset, preset: Preset) -> TextTokenizer:
+    """The run's own, or what the preset names; one that is learnt sees the training split alone."""
+    if (out / TEXT_FILE).is_file():
+        return load_tokenizer(str(out))
+    kind, _, size = preset.text.tokenizer.partition(":")
+    if kind == "train":
+        if not size.isdigit():
+            raise UserError(f"text.tokenizer {preset.text.tokenizer!r}: write train:SIZE, for example train:4096", 2)
+        records = dataset.of("train")
+        texts = [r.caption for r in records]
+        texts += [text for r in records for qa in r.qa for text in (qa["question"], qa["answer"])]
+        text = learn_tokenizer(texts, int(size))
+    else:
+        text = load_tokenizer(preset.text.tokenizer)
+    text.save(out)
+    return text
+
+
+def filled(config: ModelConfig, dataset: Dataset, text: TextTokenizer) -> ModelConfig:
+    """The model's configuration with what the data decide. Raises UserError where they do not fit it."""
+    tokens = dataset.shards[0].codes.shape[-1] if dataset.shards else config.image_tokens
+    if tokens != config.image_tokens:
+        raise UserError(
+            f"the image tokenizer makes {tokens} codes of a picture, the model takes model.image_tokens={config.image_tokens}",
+            2,
+        )
+    if config.text_vocab not in (0, text.size):
+        raise UserError(f"the text tokenizer has {text.size} ids, the model model.text_vocab={config.text_vocab}", 2)
+    widths = {f"{name}_dim": dataset.widths.get(name, 0) for name in config.guests}
+    for key, width in widths.items():
+        if getattr(config, key) not in (0, width):
+            raise UserError(f"the features are {width} wide, the model has model.{key}={getattr(config, key)}", 2)
+    return config.model_copy(update={"text_vocab": text.size} | widths)
+
+
+# ------------------------------------------------------------------ a step
+
+
+def train_step(
+    model: UniF2ace, optimizer: torch.optim.Optimizer, parts: list[Batch], preset: Preset, step: int
+) -> tuple[dict[str, float], list[list[Loads]]]:
+    """Gradients of one step. (losses, gradient norm and learning rate; the routers' loads by part and layer)."""
+    model.train()
+    optimizer.zero_grad(set_to_none=True)
+    counts = counts_of(parts)
+    sums: dict[str, float] = {}
+    loads = []
+    device = parts[0].text_BS.device.type
+    autocast = torch.autocast(device, torch.bfloat16) if preset.run.dtype == "bfloat16" else nullcontext()
+    for part in parts:
+        with autocast:
+            terms, load = losses(model, part, preset, counts, len(parts))
+        loss = torch.stack(list(terms.values())).sum()
+        torch.autograd.backward(loss)
+        loads.append(load)
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach())
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), preset.optim.clip)
+    values = {"loss": sum(sums.values()), **sums, "gradient": float(norm), "lr": learning_rate(preset, step)}
+    return values, loads
+
+
+def losses(
+    model: UniF2ace, batch: Batch, preset: Preset, counts: Counts, parts: int
+) -> tuple[dict[str, Tensor], list[Loads]]:
+    """The terms of the objective that this part of a step adds, each already weighted and divided."""
+    objective, moe = preset.objective, preset.model.token_moe
+    output = model(batch)
+    terms: dict[str, Tensor] = {}
+    if counts.answer_tokens:
+        nll_B, _ = label_nll(model, output.hidden_BSD, batch.labels_BS)
+        terms["und"] = objective.und * nll_B.sum() / counts.answer_tokens
+    row_M, place_M = (batch.targets_BN != IGNORED).nonzero(as_tuple=True)
+    if counts.masked:
+        hidden_MD = output.hidden_BSD[row_M, batch.start_B[row_M] + place_M]
+        found = d3diff(
+            model.code_logits(hidden_MD), batch.targets_BN[row_M, place_M], batch.rate_B[row_M], objective.schedule
+        )
+        terms["gen_mask"] = objective.gen * objective.mask * found.mask / counts.masked
+        terms["gen_score"] = objective.gen * objective.alpha * found.score / counts.generated
+    if moe is not None and moe.balance == "loss":
+        weight_G = torch.tensor([moe.und_weight, moe.gen_weight], device=batch.text_BS.device)
+        layers = [balance_loss(load.tokens, weight_G) for load in output.loads if load.tokens is not None]
+        terms["balance"] = torch.stack(layers).sum() / parts
+    return terms, output.loads
+
+
+def counts_of(parts: list[Batch]) -> Counts:
+    return Counts(
+        answer_tokens=sum(int((part.labels_BS[:, 1:] != IGNORED).sum()) for part in parts),
+        masked=sum(int((part.targets_BN != IGNORED).sum()) for part in parts),
+        generated=sum(int((part.group_B == 1).sum()) for part in parts),
+    )
+
+
+def apply_step(
+    model: UniF2ace, optimizer: torch.optim.Optimizer, preset: Preset, step: int, loads: list[list[Loads]]
+) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(preset, step)
+    optimizer.step()
+    moe = preset.model.token_moe
+    if moe is not None and moe.balance == "bias":
+        routers = [m.router for m in model.modules() if isinstance(m, TokenMoeLayer) and m.router is not None]
+        for router, load in zip(routers, token_loads(loads), strict=True):
+            assert isinstance(router, Router)
+            update_bias(router, load.chosen_GN, moe.bias_rate)
+
+
+def learning_rate(preset: Preset, step: int) -> float:
+    """Linear warm-up, then a cosine down to `final` of the peak."""
+    optim = preset.optim
+    if step < optim.warmup:
+        return optim.lr * (step + 1) / optim.warmup
+    share = (step - optim.warmup) / max(1, optim.steps - optim.warmup)
+    return optim.lr * (optim.final + (1 - optim.final) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def adamw(model: UniF2ace, preset: Preset) -> torch.optim.AdamW:
+    """Decay on matrices alone: biases, norms and scales keep none, nor do embeddings (our choice, the usual one)."""
+    named = [(name, p) for name, p in model.named_parameters()]
+    decayed = [p for name, p in named if p.ndim >= 2 and "embed" not in name and not name.endswith(("_EF", "_ED"))]
+    chosen = {id(p) for p in decayed}
+    groups = [
+        {"params": decayed, "weight_decay": preset.optim.weight_decay},
+        {"params": [p for _, p in named if id(p) not in chosen], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=preset.optim.lr, betas=preset.optim.betas)
+
+
+def not_finite(out: Path, mixture: Mixture, step: int, values: dict[str, float], saved: int) -> str:
+    """What to say of a step whose loss or gradient is no number; the batch is written down beside the run."""
+    file = out / f"not-finite-{step:06d}.json"
+    batch = mixture.uids(step)
+    shown = {name: str(value) for name, value in values.items()}
+    file.write_text(json.dumps({"step": step, "values": shown, **batch}, indent=1) + "\n")
+    bad = ", ".join(f"{name} {value}" for name, value in values.items() if not math.isfinite(value))
+    kept = f"checkpoint step-{saved:06d} is kept" if saved else "there is no checkpoint yet"
+    return (
+        f"step {step}: {bad}; {kept}. The batch (samples {', '.join((batch['und'] + batch['gen'])[:3])}, …) is in {file}. "
+        "Lower optim.lr or optim.clip, or look at those samples, and train into another --out"
+    )
+
+
+# ------------------------------------------------------------------ routers
+
+
+def token_loads(loads: list[list[Loads]]) -> list[Load]:
+    """The token routers' loads of each layer, summed over the parts of a step."""
+    summed = []
+    for layer in zip(*loads, strict=True):
+        found = [load.tokens for load in layer if load.tokens is not None]
+        if found:
+            summed.append(
+                Load(
+                    torch.stack([load.chosen_GN for load in found]).sum(0),
+                    torch.stack([load.score_GN.detach() for load in found]).sum(0),
+                    torch.stack([load.tokens_G for load in found]).sum(0),
+                )
+            )
+    return summed
+
+
+def router_facts(loads: list[list[Loads]]) -> dict[str, Any]:
+    """By group: MaxVio, dead experts and the routers' entropy (nats) of each layer; how often each sequence expert was."""
+    facts: dict[str, Any] = {}
+    layers = token_loads(loads)
+    for number, group in enumerate(GROUPS):
+        if layers and all(int(load.tokens_G[number]) for load in layers):
+            mean = [load.score_GN[number] / load.tokens_G[number] for load in layers]
+            facts[group] = {
+                "max_violation": [round(float(max_violation(load.chosen_GN)[number]), 4) for load in layers],
+                "dead": [int((load.chosen_GN[number] == 0).sum()) for load in layers],
+                "entropy": [round(float(-(p * p.clamp(min=1e-9).log()).sum()), 4) for p in mean],
+            }
+        taken = []
+        for layer in zip(*loads, strict=True):
+            chosen = [load.sequences[number].chosen_GN[0] for load in layer if number in load.sequences]
+            rows = sum(int(load.sequences[number].tokens_G[0]) for load in layer if number in load.sequences)
+            if chosen:
+                taken.append([round(int(n) / rows, 4) for n in torch.stack(chosen).sum(0)])
+        if taken:
+            facts.setdefault(group, {})["sequence_experts"] = taken
+    return facts
+
+
+# ------------------------------------------------------------------ checkpoints and logs
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """The run's checkpoints, oldest first."""
+    return sorted(path for path in out.glob("step-*") if (path / STATE).is_file())
+
+
+def latest(out: Path) -> Path:
+    """Raises UserError where there is none."""
+    found = checkpoints(out)
+    if not found:
+        raise UserError(f"no checkpoint in {out}: `unif2ace-model train --out {out}` writes them", 2)
+    return found[-1]
+
+
+def save(
+    out: Path, step: int, model: UniF2ace, optimizer: torch.optim.Optimizer, dataset: Dataset, preset: Preset
+) -> None:
+    """Write a checkpoint whole or not at all, and remove those beyond `run.keep`."""
+    try:
+        with atomic_folder(out / f"step-{step:06d}") as folder:
+            save_model(model, folder)
+            chance = {"torch": torch.get_rng_state()}
+            if torch.cuda.is_available():
+                chance["cuda"] = torch.cuda.get_rng_state()
+            torch.save({"optimizer": optimizer.state_dict(), "chance": chance}, folder / TRAINER)
+            state = {"step": step, "dataset": dataset.root_sha256}
+            (folder / STATE).write_text(json.dumps(state) + "\n")
+    except OSError as error:
+        raise UserError(f"checkpoint of step {step} cannot be written to {out} ({error.strerror})") from None
+    for old in checkpoints(out)[: -preset.run.keep]:
+        shutil.rmtree(old)
+
+
+def resume(out: Path, model: UniF2ace, optimizer: torch.optim.Optimizer, dataset: Dataset) -> int:
+    """Take up the latest checkpoint; the step to go on from. Raises UserError: another dataset, a broken checkpoint."""
+    found = checkpoints(out)
+    if not found:
+        return 0
+    folder = found[-1]
+    state = json.loads((folder / STATE).read_text())
+    if state["dataset"] != dataset.root_sha256:
+        raise UserError(
+            f"{out} was trained on another dataset (root {state['dataset'][:12]}, this one is {dataset.root_sha256[:12]}): "
+            "give another --out"
+        )
+    load_weights(model, folder)
+    try:
+        kept = torch.load(folder / TRAINER, map_location="cpu", weights_only=True)
+        optimizer.load_state_dict(kept["optimizer"])
+        torch.set_rng_state(kept["chance"]["torch"])
+        if torch.cuda.is_available() and "cuda" in kept["chance"]:
+            torch.cuda.set_rng_state(kept["chance"]["cuda"])
+    except Exception as error:  # torch raises nearly anything on a broken file
+        raise UserError(
+            f"{folder / TRAINER} cannot be read ({error}): delete {folder} to go on from an older one"
+        ) from None
+    return int(state["step"])
+
+
+class Log:
+    """metrics.jsonl and TensorBoard. Lines of steps after the checkpoint that is taken up are dropped: they come again."""
+
+    def __init__(self, out: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.last: dict[str, Any] = {}
+        file = out / METRICS
+        lines = file.read_text().splitlines() if file.is_file() else []
+        kept = [line for line in lines if whole(line) and json.loads(line)["step"] <= step]
+        file.write_text("".join(line + "\n" for line in kept))
+        self._file = file.open("a")
+        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step)
+
+    def write(self, step: int, values: dict[str, Any], router: dict[str, Any]) -> None:
+        self.last = {"step": step} | {k: rounded(v) for k, v in values.items()}
+        self._file.write(json.dumps(self.last | {"router": router}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if value is not None:
+                self._board.add_scalar(name, value, step)
+        for group, facts in router.items():
+            for layer, value in enumerate(facts.get("max_violation", [])):
+                self._board.add_scalar(f"max_violation/{group}/{layer}", value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+
+
+def whole(line: str) -> bool:
+    """Whether a line was written to its end (a kill may leave half of one)."""
+    try:
+        return "step" in json.loads(line)
+    except ValueError:
+        return False
+
+
+def rounded(value: float | None) -> float | None:
+    return None if value is None else float(np.format_float_positional(value, 6, fractional=False))
+
+
+def line_of(step: int, steps: int, values: dict[str, float], speed: dict[str, float | None]) -> str:
+    terms = "  ".join(f"{name} {values[name]:.4f}" for name in values if name not in ("gradient", "lr"))
+    return f"step {step}/{steps}  {terms}  lr {values['lr']:.2e}  {speed['tokens_per_second']:.0f} tokens/s"
+
+
+@contextmanager
+def stop_flag() -> Iterator[list[int]]:
+    """A list that is filled by SIGTERM or Ctrl-C: the loop ends after its step, and saves. A second signal kills."""
+    caught: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
