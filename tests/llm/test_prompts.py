@@ -49,29 +49,71 @@ def test_the_sources_caption_stands_in_brackets_where_there_is_one() -> None:
     assert "[" not in without and "[A man. He smiles.]" in with_it
 
 
+def own(folder: Path, **texts: str) -> str:
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (folder / f"{name}.jinja").write_text(text)
+    return str(folder)
+
+
 def test_the_hash_is_of_the_templates_and_what_they_include(tmp_path: Path) -> None:
     first = load_prompts(None).sha256(CAPTION_PROMPTS)
-    assert first == load_prompts(str(tmp_path)).sha256(CAPTION_PROMPTS) != load_prompts(None).sha256(QA_PROMPTS)
-    (tmp_path / "rules.jinja").write_text("Write what you like.")
-    own = load_prompts(str(tmp_path))
-    assert own.sha256(CAPTION_PROMPTS) != first
-    assert "Write what you like." in own.render("draft", **FACTS)[0]
+    same = own(tmp_path / "same", rules=(FOLDER / "rules.jinja").read_text())
+    assert first == load_prompts(same).sha256(CAPTION_PROMPTS) != load_prompts(None).sha256(QA_PROMPTS)
+    other = load_prompts(own(tmp_path / "other", rules="Write what you like."))
+    assert other.sha256(CAPTION_PROMPTS) != first
+    assert "Write what you like." in other.render("draft", **FACTS)[0]
+
+
+def test_a_file_that_an_own_prompt_includes_imports_or_extends_is_hashed_with_it(tmp_path: Path) -> None:
+    base = "{% block system %}{% include 'tone.jinja' %}{% endblock %}{% block user %}Describe.{% endblock %}"
+    folder = own(tmp_path, draft="{% extends 'base.jinja' %}", base=base, tone="Be brief.")
+    before = load_prompts(folder)
+    assert before.render("draft", **FACTS) == ("Be brief.", "Describe.")
+    first = before.sha256(CAPTION_PROMPTS), before.sha256(QA_PROMPTS)
+    own(tmp_path, tone="Be very brief.")
+    after = load_prompts(folder)
+    assert after.sha256(CAPTION_PROMPTS) != first[0] and after.sha256(QA_PROMPTS) == first[1]
+
+
+BLOCKS = "{% block system %}x{% endblock %}{% block user %}y{% endblock %}"
 
 
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("draft.jinja", "{% block system %}x{% endblock %}", "has no block 'user'"),
-        ("draft.jinja", "{% block system %}{{ unknown }}{% endblock %}{% block user %}{% endblock %}", "does not hold"),
-        ("draft.jinja", "{% block", "does not hold"),
-        ("drafts.jinja", "", "replaces nothing"),
+        ("draft.jinja", b"{% block system %}x{% endblock %}", "has no block 'user'"),
+        ("draft.jinja", b"{% block system %}{{ unknown }}{% endblock %}{% block user %}{% endblock %}", "'unknown' is"),
+        (
+            "draft.jinja",
+            b"{% block system %}{{ 1 / 0 }}{% endblock %}{% block user %}{% endblock %}",
+            "division by zero",
+        ),
+        ("draft.jinja", b"{% block system %}\n\n{% block", "draft.jinja does not hold: line 3"),
+        ("rules.jinja", b"one\n{{ two", "rules.jinja does not hold: line 2"),
+        ("draft.jinja", b"caf\xe9", "draft.jinja does not hold: it is no UTF-8 text"),
+        (
+            "draft.jinja",
+            b"{% include 'absent.jinja' %}" + BLOCKS.encode(),
+            "absent.jinja does not hold: it is included",
+        ),
+        ("draft.jinja", b"{% include [draft, 'x'] | first %}" + BLOCKS.encode(), "written out|write it out"),
+        ("drafts.jinja", b"", "nothing in it replaces a prompt"),
     ],
 )
-def test_a_prompt_that_does_not_hold_is_named(tmp_path: Path, name: str, text: str, says: str) -> None:
-    (tmp_path / name).write_text(text)
+def test_a_prompt_that_does_not_hold_is_named(tmp_path: Path, name: str, text: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(text)
     with pytest.raises(UserError, match=says) as caught:
         load_prompts(str(tmp_path)).render("draft", **FACTS)
     assert caught.value.exit_code == 2
+
+
+def test_a_folder_that_changes_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing in it replaces a prompt"):
+        load_prompts(str(tmp_path))
+    folder = own(tmp_path, draft=BLOCKS, drafts=BLOCKS)
+    with pytest.raises(UserError, match=r"drafts\.jinja replaces nothing and no prompt includes it"):
+        load_prompts(folder)
 
 
 def test_prompts_travel_in_the_wheel() -> None:
