@@ -86,7 +86,7 @@ def room(settings: Llm, requests: list[Request]) -> int:
         def items() -> Iterator[Request]:
             yield from requests
 
-        run_rows(lambda: EngineRoom(OpenAIServer(settings), journal, settings), items(), work, done)
+        run_rows(EngineRoom(OpenAIServer(settings), journal, settings), items(), work, done)
         journal.close()
     return failed
 

@@ -349,10 +349,10 @@ def print_work(work: ModelWork) -> None:
     for stage, a in work.accounts.items():
         print(
             f"  {stage:<12} {a.asked:>7} requests, {a.journalled:>7} from the journal, {a.again} repeated, {a.failed} failed, "
-            f"{a.prompt_tokens:,} + {a.completion_tokens:,} tokens, {a.seconds:,.0f} s"
+            f"{a.prompt_tokens:,} + {a.completion_tokens:,} tokens, {a.request_seconds:,.0f} s of waiting"
         )
     if work.in_flight:
-        print(f"  {work.in_flight} requests in flight at most")
+        print(f"  {work.in_flight} requests in flight at most, {work.seconds:,.0f} s in all")
     for key, why in list(work.failed.items())[:5]:
         print(f"failed   {key}: {why}")
     if len(work.failed) > 5:

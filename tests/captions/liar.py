@@ -171,6 +171,6 @@ def score_of(faces: list[tuple[str, bytes, list[Attribute]]], turn: int = 0) -> 
 
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(Path(folder) / "journal.sqlite")
-        run_rows(functools.partial(EngineRoom, engine, journal, settings), range(len(faces)), work, done)
+        run_rows(EngineRoom(engine, journal, settings), range(len(faces)), work, done)
         journal.close()
     return score

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from unif2ace_data.llm.engine import Answer, Request
+from unif2ace_data.llm import journal as journal_module
+from unif2ace_data.llm.engine import Answer, Request, folder_revision, keyed_model
 from unif2ace_data.llm.journal import Journal
 from unif2ace_data.schema import UserError
 
@@ -68,6 +70,30 @@ def test_another_file_is_no_journal(tmp_path: Path) -> None:
     (tmp_path / "journal.sqlite").write_bytes(b"not a database at all" * 100)
     with pytest.raises(UserError, match="not a journal"):
         Journal(tmp_path / "journal.sqlite")
+
+
+def test_a_journal_that_another_run_holds_is_not_taken_for_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("pragma locking_mode=exclusive")
+    other.execute("begin exclusive")
+    monkeypatch.setattr(journal_module, "BUSY_S", 0.1)
+    with pytest.raises(UserError, match=r"cannot be opened \(database is locked\): end other runs"):
+        Journal(path)
+    other.close()
+
+
+def test_a_model_folder_is_known_by_its_name_and_content_wherever_it_lies(tmp_path: Path) -> None:
+    keys = []
+    for place in ("here", "there"):
+        folder = tmp_path / place / "tiny-vlm"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        keys.append((keyed_model(str(folder)), folder_revision(str(folder))))
+    assert keys[0] == keys[1] and keys[0][0] == "tiny-vlm" and keys[0][1]
+    assert keyed_model("Qwen/Qwen2.5-VL-7B-Instruct") == "Qwen/Qwen2.5-VL-7B-Instruct"
 
 
 def test_means_tell_what_a_stage_costs(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from unif2ace_data.llm import room as room_module
 from unif2ace_data.llm.crew import run_rows
 from unif2ace_data.llm.engine import Request
 from unif2ace_data.llm.journal import Journal
-from unif2ace_data.llm.openai_server import OpenAIServer
+from unif2ace_data.llm.openai_server import OpenAIServer, seconds_of
 from unif2ace_data.llm.room import AnswerFailed, EngineRoom
 from unif2ace_data.recipe import Llm
 from unif2ace_data.schema import UserError
@@ -59,7 +59,8 @@ def ask(
         return await room.ask(request(number), parse)
 
     try:
-        room = run_rows(lambda: EngineRoom(OpenAIServer(settings), book, settings), numbers, work, results.__setitem__)
+        room = EngineRoom(OpenAIServer(settings), book, settings)
+        run_rows(room, numbers, work, results.__setitem__)
     finally:
         book.close()
     return results, room
@@ -233,7 +234,7 @@ def test_nobody_there_from_the_start(tmp_path: Path) -> None:
         return await room.ask(request(number), str)
 
     with pytest.raises(UserError, match="start the server"):
-        run_rows(lambda: EngineRoom(OpenAIServer(settings), book, settings), [1], work, lambda i, r: None)
+        run_rows(EngineRoom(OpenAIServer(settings), book, settings), [1], work, lambda i, r: None)
 
 
 def replace_url(settings: Llm, url: str) -> Llm:
@@ -260,10 +261,90 @@ def test_the_key_comes_from_the_environment_and_follows_no_redirect(
     monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
     elsewhere = serve(lambda body, n: completion("stolen"))
     server = serve(lambda body, n: (307, b"", {"Location": elsewhere.base_url + "/chat/completions"}))
-    results, _ = ask(server, tmp_path, [1])
-    assert isinstance(results[1], AnswerFailed) and not elsewhere.bodies
+    with pytest.raises(UserError, match=rf"307 to {elsewhere.base_url}.* name that server with --base-url"):
+        ask(server, tmp_path, [1])
+    assert not elsewhere.bodies
     assert server.headers[0]["Authorization"] == "Bearer secret-key"
     assert b"secret-key" not in (tmp_path / "journal.sqlite").read_bytes()
+
+
+def test_a_wrong_path_hints_at_the_usual_one(serve: Any, tmp_path: Path) -> None:
+    server = serve(lambda body, n: completion("x"))
+    url = server.base_url.removesuffix("/v1")
+    with pytest.raises(UserError, match=rf"no such model or path .*most servers want {url}/v1"):
+        ask(server, tmp_path, [1], base_url=url)
+
+
+@pytest.mark.parametrize("after", ["3600", "Wed, 21 Oct 2099 07:28:00 GMT"])
+def test_a_server_that_asks_for_an_hour_is_waited_for_as_long_as_the_recipe_says(
+    serve: Any, tmp_path: Path, after: str
+) -> None:
+    server = serve(lambda body, n: (429, {"error": "later"}, {"Retry-After": after}))
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"refusing requests for 0\.5 s"):
+        ask(server, tmp_path, [1], wait_s=0.5)
+    assert time.monotonic() - started < 3 and len(server.bodies) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("2", 2), ("0.5", 0.5), ("-1", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("soon", None), ("", None)],
+)
+def test_a_pause_is_given_in_seconds_or_as_a_date(said: str, seconds: float | None) -> None:
+    assert seconds_of(said) == seconds
+
+
+def test_a_bug_in_one_row_fails_that_row_and_says_where(serve: Any, tmp_path: Path) -> None:
+    def parse(text: str) -> str:
+        if text == "answer 2":
+            raise KeyError("missing")
+        return text
+
+    server = serve(lambda body, n: completion(f"answer {number_of(body)}"))
+    results, _ = ask(server, tmp_path, list(range(5)), parse)
+    failure = results.pop(2)
+    assert isinstance(failure, AnswerFailed) and "KeyError" in str(failure) and "parse, line" in str(failure)
+    assert results == {i: f"answer {i}" for i in (0, 1, 3, 4)}
+
+
+def test_what_had_finished_when_an_error_ends_the_run_is_handed_over_and_accounted_for(
+    serve: Any, tmp_path: Path
+) -> None:
+    server = serve(lambda body, n: completion("x"))
+    ask(server, tmp_path, list(range(6)))
+    settings = SETTINGS.model_copy(update={"base_url": server.base_url})
+    room = EngineRoom(OpenAIServer(settings), Journal(tmp_path / "journal.sqlite"), settings)
+    handed: list[int] = []
+
+    async def work(room: EngineRoom, number: int) -> str:
+        if number == 3:
+            raise UserError("the key is not taken")
+        return await room.ask(request(number), str)
+
+    with pytest.raises(UserError, match="the key is not taken"):
+        run_rows(room, range(6), work, lambda number, result: handed.append(number))
+    assert handed == [0, 1, 2] and room.accounts["draft"].journalled == 3
+    room.journal.close()
+
+
+def test_requests_are_sent_while_the_first_rows_are_still_being_read(serve: Any, tmp_path: Path) -> None:
+    server = serve(lambda body, n: completion("x"))
+    settings = SETTINGS.model_copy(update={"base_url": server.base_url})
+    journal = Journal(tmp_path / "journal.sqlite")
+    seen: list[int] = []
+
+    def rows() -> Iterator[int]:
+        for number in range(16):
+            yield number
+            time.sleep(0.02)  # a picture that is read and scaled
+            seen.append(len(server.bodies))
+
+    async def work(room: EngineRoom, number: int) -> str:
+        return await room.ask(request(number), str)
+
+    run_rows(EngineRoom(OpenAIServer(settings), journal, settings), rows(), work, lambda number, result: None)
+    journal.close()
+    assert seen[-1] >= 1
 
 
 def test_images_and_schemas_reach_the_server(serve: Any, tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ def test_an_answer_that_is_cut_off_is_asked_for_with_other_seeds_then_given_up(
 
     for _ in range(2):
         run_rows(
-            lambda: EngineRoom(OpenAIServer(settings), journal, settings),
+            EngineRoom(OpenAIServer(settings), journal, settings),
             [request],
             work,
             lambda i, r: results.append(r),

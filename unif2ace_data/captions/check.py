@@ -55,8 +55,10 @@ def judged(caption: str, listed: Sequence[Listed], attributes: Sequence[Attribut
     return sorted(claims, key=lambda c: (c.span, c.attribute, c.value, c.negated))
 
 
-def without_contradicted(caption: str, claims: list[Claim], attributes: Sequence[Attribute]) -> tuple[str, list[Claim]]:
-    """The caption without the words of contradicted claims, and the claims that are left, in their new places."""
+def without_contradicted(
+    caption: str, claims: list[Claim], attributes: Sequence[Attribute]
+) -> tuple[str, list[Claim], list[str]]:
+    """The caption without the words of contradicted claims; the claims that are left, in their new places; names of the cut."""
     settled: dict[tuple[str, str, bool], Claim] = {}  # verdicts that were given, also by asking again, stay given
     for turn in range(PASSES + 1):
         for claim in claims:
@@ -73,7 +75,7 @@ def without_contradicted(caption: str, claims: list[Claim], attributes: Sequence
         claims = [
             settled.get(stated(c), c).model_copy(update={"span": c.span}) for c in judged(caption, listed, attributes)
         ]
-    return caption, [c for c in claims if c.verdict != "contradicted"]
+    return caption, [c for c in claims if c.verdict != "contradicted"], names_of([*settled.values()], "contradicted")
 
 
 def holds(claim: Claim, wrong: Sequence[Claim]) -> bool:

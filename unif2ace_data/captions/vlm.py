@@ -6,6 +6,7 @@ influence) and judged against evidence that it did not make. What the evidence c
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from unif2ace_data.captions.check import (
 )
 from unif2ace_data.llm.engine import Request, told_model
 from unif2ace_data.llm.prompts import CAPTION_PROMPTS, Prompts, entries, pairs
-from unif2ace_data.llm.room import AnswerFailed, EngineRoom
+from unif2ace_data.llm.room import AnswerFailed, EngineRoom, Unusable
 from unif2ace_data.llm.structured import fields_of, line, list_of, object_of, one_of, prose, strings_in
 from unif2ace_data.recipe import Captions
 from unif2ace_data.schema import Attribute, Captioner, Claim
@@ -60,7 +61,11 @@ class Stage:
 
 
 async def write_caption(room: EngineRoom, subject: Subject, stage: Stage) -> Written:
-    """The caption of one face. Raises AnswerFailed where the model gave nothing usable, or nothing is left of it."""
+    """The caption of one face. Raises AnswerFailed where the model gave nothing usable, or nothing is left of it.
+
+    A request that fails for a technical reason (time-out, server error) fails the row, at whatever step: it is asked again
+    by the next run, instead of being published without that step.
+    """
     limit = stage.settings.max_chars
     draft = await ask_caption(
         room, stage, "draft", subject.image,
@@ -82,9 +87,10 @@ async def write_caption(room: EngineRoom, subject: Subject, stage: Stage) -> Wri
             banned += more
             claims = await claims_of(room, stage, caption, subject)
             removed += [name for name in names_of(claims, "contradicted") if name not in removed]
-        except AnswerFailed:
+        except Unusable:
             pass  # what could not be repaired is cut
-        caption, claims = without_contradicted(caption, claims, subject.attributes)
+        caption, claims, cut = without_contradicted(caption, claims, subject.attributes)
+        removed += [name for name in cut if name not in removed]
     if len(caption) < LEAST_CHARS:
         raise AnswerFailed("caption", "nothing is left of it when what is contradicted or forbidden is cut")
     written_by = Captioner(
@@ -114,7 +120,7 @@ async def ask_caption(room: EngineRoom, stage: Stage, name: str, image: bytes | 
     limit = stage.settings.max_chars
     # Two tokens a character: more than any text of this length needs, also in words that no tokenizer knows.
     request = request_of(stage, name, image, object_of(caption=prose(limit)), 2 * limit + 64, **facts)
-    return await room.ask(request, prose_of)
+    return await room.ask(request, lambda text: within(prose_of(text), limit))
 
 
 async def claims_of(room: EngineRoom, stage: Stage, caption: str, subject: Subject) -> list[Claim]:
@@ -124,7 +130,7 @@ async def claims_of(room: EngineRoom, stage: Stage, caption: str, subject: Subje
     request = request_of(stage, "claims", None, schema, MOST_CLAIMS * CLAIM_TOKENS, caption=caption)
     try:
         listed = await room.ask(request, parse_claims)
-    except AnswerFailed:
+    except Unusable:
         listed = []
     claims = judged(caption, listed, subject.attributes)
     if stage.settings.recheck:
@@ -143,7 +149,7 @@ async def rechecked(room: EngineRoom, stage: Stage, claims: list[Claim], subject
     request = request_of(stage, "recheck", subject.image, schema, 16 * len(doubtful) + 32, questions=questions)
     try:
         said = await room.ask(request, lambda text: strings_in(text, "answers", len(doubtful)))
-    except AnswerFailed:
+    except Unusable:
         return claims
     by = f"{told_model(room.engine.model)} asked again"
     for i, answer in zip(doubtful, said, strict=True):
@@ -168,6 +174,17 @@ def prose_of(text: str) -> str:
     if len(caption) < LEAST_CHARS:
         raise ValueError(f"a caption of {len(caption)} characters")
     return caption
+
+
+def within(caption: str, limit: int) -> str:
+    """The sentences that fit into `limit` characters; of a longer first one its words that fit.
+
+    Our choice: a model that overruns the limit is cut, not asked again.
+    """
+    if len(caption) <= limit:
+        return caption
+    ends = [match.start() + 1 for match in re.finditer(r"[.!?](?=\s)", caption[: limit + 1])]
+    return caption[: ends[-1]] if ends else caption[:limit].rpartition(" ")[0].rstrip(",;:") + "."
 
 
 def parse_claims(text: str) -> list[tuple[str, str, bool, str]]:

@@ -3,61 +3,80 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+import sqlite3
+import traceback
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from unif2ace_data.llm.room import AnswerFailed, EngineRoom
+from unif2ace_data.schema import UserError
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
 
+ENDS_THE_RUN = (UserError, OSError, sqlite3.Error)  # a disk that is full, a journal that is gone: true of every row
+
 
 def run_rows(
-    make_room: Callable[[], EngineRoom],
+    room: EngineRoom,
     items: Iterable[Item],
     work: Callable[[EngineRoom, Item], Awaitable[Out]],
     done: Callable[[Item, Out | AnswerFailed], None],
-) -> EngineRoom:
-    """Run `work` on every item and hand over each result, in order of arrival, in this thread.
+) -> None:
+    """Run `work` on every item and hand over each result, in order of arrival, in this thread; then close the room.
 
-    A row without an answer is handed over as its AnswerFailed. UserError ends the run; finished rows were handed over.
-    `items` is read no faster than rows finish. Returns the (closed) room, for its accounts.
+    A row without an answer is handed over as its AnswerFailed, and so is one that meets a bug. UserError ends the run;
+    whatever had finished until then has been handed over. `items` is read no faster than rows finish.
     """
-    return asyncio.run(drive(make_room, iter(items), work, done))
+    asyncio.run(drive(room, items, work, done))
 
 
 async def drive(
-    make_room: Callable[[], EngineRoom],
-    items: Iterator[Item],
+    room: EngineRoom,
+    items: Iterable[Item],
     work: Callable[[EngineRoom, Item], Awaitable[Out]],
     done: Callable[[Item, Out | AnswerFailed], None],
-) -> EngineRoom:
-    room = make_room()
+) -> None:
     most = 2 * room.in_flight.most  # some rows wait between two requests while others keep the server full
     running: dict[asyncio.Task[Out], Item] = {}
 
     async def one(item: Item) -> Out:
-        return await work(room, item)
+        try:
+            return await work(room, item)
+        except (AnswerFailed, *ENDS_THE_RUN):
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            why = (
+                f"internal error ({type(error).__name__}: {error}; {place.name}, line {place.lineno}): please report it"
+            )
+            raise AnswerFailed("row", why) from error
 
-    def settle(finished: Iterable[asyncio.Task[Out]]) -> None:
-        for task in finished:
+    def settle() -> None:
+        """Hand over every row that has finished, and only then let a row's error end the run."""
+        errors = []
+        for task in [task for task in running if task.done()]:
             item = running.pop(task)
-            try:
-                result: Out | AnswerFailed = task.result()
-            except AnswerFailed as failure:
-                result = failure
-            done(item, result)
+            error = None if task.cancelled() else task.exception()
+            if isinstance(error, AnswerFailed):
+                done(item, error)
+            elif error is not None:
+                errors.append(error)
+            elif not task.cancelled():
+                done(item, task.result())
+        if errors:
+            raise errors[0]
 
     try:
         for item in items:
             running[asyncio.create_task(one(item))] = item
+            await asyncio.sleep(0)  # rows send their requests while others are still being read
             if len(running) >= most:
-                finished, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                settle(finished)
+                await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            settle()
         while running:
-            finished, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            settle(finished)
-        return room
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            settle()
     finally:
         for task in running:
             task.cancel()

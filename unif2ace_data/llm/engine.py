@@ -104,6 +104,11 @@ def told_model(model: str) -> str:
     return Path(model).name if model.startswith(("/", "~", ".")) or Path(model).is_dir() else model
 
 
+def keyed_model(model: str) -> str:
+    """The model's name in keys: of a folder its last part, since its revision tells what is in it, wherever it lies."""
+    return Path(model).name if Path(model).is_dir() else model
+
+
 def folder_revision(model: str) -> str:
     """A local model folder's revision: 12 hex digits over its small files and the names and sizes of the others; else ""."""
     folder = Path(model)

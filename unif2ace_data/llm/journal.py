@@ -12,6 +12,7 @@ from pathlib import Path
 from unif2ace_data.llm.engine import Answer
 from unif2ace_data.schema import UserError
 
+BUSY_S = 30.0  # seconds that another run's write is waited for
 TABLES = """
 create table if not exists answers (
   key text primary key, stage text not null, model text not null, text text not null, finish text not null,
@@ -26,10 +27,14 @@ class Journal:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = path
-        self.db = sqlite3.connect(path, isolation_level=None, timeout=30)
+        self.db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
         try:
             # WAL with synchronous=normal: a killed process loses nothing; a power cut may cost the last answers, never the file.
             self.db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + TABLES)
+        except sqlite3.OperationalError as error:
+            raise UserError(
+                f"{path} cannot be opened ({error}): end other runs on this dataset, see that the disk has room, and run again"
+            ) from None
         except sqlite3.DatabaseError as error:
             raise UserError(f"{path} is not a journal of answers ({error}): move it away and run again") from None
 

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import os
 import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -84,7 +86,7 @@ class OpenAIServer:
                 allow_redirects=False,
             ) as response:
                 data = await response.read()
-                status, after = response.status, response.headers.get("Retry-After", "")
+                status, headers = response.status, response.headers
         except (aiohttp.ServerTimeoutError, TimeoutError) as error:
             if isinstance(error, aiohttp.ConnectionTimeoutError):
                 raise Unreachable(f"{self.base_url}: no connection within the time-out") from None
@@ -101,10 +103,15 @@ class OpenAIServer:
             except orjson.JSONDecodeError:
                 raise Broken("the server's answer is not JSON") from None
         said = said_in(data)
+        if 300 <= status < 400:
+            raise UserError(
+                f"{self.base_url} sends us elsewhere ({status} to {headers.get('Location', 'no address')}), and nothing is "
+                "sent there unasked: name that server with --base-url"
+            )
         if method == "GET" and status in (404, 405):
             return status, {}
         if status in (429, 503):
-            raise Busy(f"{status}: {said}", float(after) if after.replace(".", "", 1).isdigit() else None)
+            raise Busy(f"{status}: {said}", seconds_of(headers.get("Retry-After", "")))
         if status in (502, 504):
             raise Unreachable(f"{self.base_url}: {status} {said}")
         if status >= 500 or status == 408:
@@ -114,7 +121,8 @@ class OpenAIServer:
                 f"{self.base_url} refuses the key ({status}: {said}): set {self.settings.api_key_env} to one that it takes"
             )
         if status == 404:
-            raise UserError(f"{self.base_url} has no such model or path ({said}): check --base-url and --model")
+            hint = "" if self.base_url.endswith("/v1") else f" (most servers want {self.base_url}/v1)"
+            raise UserError(f"{self.base_url} has no such model or path ({said}): check --base-url{hint} and --model")
         raise Refused(f"{status}: {said}")
 
 
@@ -138,6 +146,18 @@ def body_of(request: Request, model: str) -> bytes:
             "json_schema": {"name": request.stage.replace(" ", "_"), "strict": True, "schema": request.schema},
         }
     return orjson.dumps(body)
+
+
+def seconds_of(retry_after: str) -> float | None:
+    """What a Retry-After header asks for: a number of seconds, or a date; None where it is neither."""
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
 
 
 def said_in(data: bytes) -> str:

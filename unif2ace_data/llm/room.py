@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from unif2ace_data.llm.engine import Answer, Broken, Busy, Engine, Refused, Request, Unreachable
+from unif2ace_data.llm.engine import Answer, Broken, Busy, Engine, Refused, Request, Unreachable, keyed_model
 from unif2ace_data.llm.in_flight import InFlight
 from unif2ace_data.llm.journal import Journal
 from unif2ace_data.recipe import Llm
@@ -53,7 +53,7 @@ class Account:
     failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    seconds: float = 0.0
+    request_seconds: float = 0.0  # summed over requests: many are in flight at once
 
 
 class EngineRoom:
@@ -61,12 +61,18 @@ class EngineRoom:
 
     def __init__(self, engine: Engine, journal: Journal, settings: Llm) -> None:
         self.engine, self.journal, self.settings = engine, journal, settings
+        self.model = keyed_model(engine.model)
         self.in_flight = InFlight(min(engine.most, settings.in_flight))
         self.accounts: dict[str, Account] = {}
         self._pending: dict[str, asyncio.Future[Answer]] = {}
         self._opened = False
         self._opening = asyncio.Lock()
         self._outage: asyncio.Task[None] | None = None
+        self._since = time.monotonic()
+
+    def seconds(self) -> float:
+        """Since this room was made, by the clock."""
+        return time.monotonic() - self._since
 
     async def ask(self, request: Request, parse: Callable[[str], T]) -> T:
         """The parsed answer. `parse` raises ValueError for what it cannot use. Raises AnswerFailed, UserError."""
@@ -81,7 +87,10 @@ class EngineRoom:
             except ValueError as error:
                 why = f"not usable: {error}"
         self._account(request).failed += 1
-        raise Unusable(request.stage, f"{why} ({self.settings.attempts} seeds tried)")
+        raise Unusable(
+            request.stage,
+            f"{why} ({self.settings.attempts} seeds tried; another llm.seed or more llm.attempts asks again)",
+        )
 
     async def close(self) -> None:
         if self._outage is not None:
@@ -92,7 +101,7 @@ class EngineRoom:
 
     async def _answer(self, request: Request) -> Answer:
         """From the journal, from the same request already in flight, or from the engine."""
-        key = request.key(self.engine.model, self.engine.revision)
+        key = request.key(self.model, self.engine.revision)
         account = self._account(request)
         known = self.journal.get(key)
         if known is not None:
@@ -104,7 +113,7 @@ class EngineRoom:
         self._pending[key] = future
         try:
             answer = await self._fetch(request, account)
-            self.journal.put(key, request.stage, self.engine.model, answer)
+            self.journal.put(key, request.stage, self.model, answer)
             future.set_result(answer)
             return answer
         except BaseException as error:
@@ -127,16 +136,18 @@ class EngineRoom:
                 self.in_flight.answered()
                 account.prompt_tokens += answer.prompt_tokens
                 account.completion_tokens += answer.completion_tokens
-                account.seconds += answer.seconds
+                account.request_seconds += answer.seconds
                 return answer
             except Busy as error:
                 self.in_flight.too_much()
                 refused_since = refused_since or time.monotonic()
-                if time.monotonic() - refused_since > self.settings.wait_s:
+                left = refused_since + self.settings.wait_s - time.monotonic()
+                if left <= 0:
                     raise gone(
                         f"the server has been refusing requests for {self.settings.wait_s:g} s ({error})"
                     ) from None
-                await asyncio.sleep(error.after if error.after is not None else pause * random.uniform(0.5, 1.5))
+                later = error.after if error.after is not None else pause * random.uniform(0.5, 1.5)
+                await asyncio.sleep(min(later, left))
             except Broken as error:
                 broken += 1
                 if broken >= self.settings.attempts:

@@ -102,6 +102,8 @@ class InProcessVllm:
         try:
             return list(self._chat(requests))
         except Exception as error:
+            if is_dead(error):
+                return [gone(f"the vLLM engine in this process died ({error})") for _ in requests]
             if len(requests) == 1:
                 return [Refused(f"vllm: {type(error).__name__}: {error}")]
             return [result for request in requests for result in self._run([request])]
@@ -120,6 +122,19 @@ class InProcessVllm:
             )
             for output in outputs
         ]
+
+
+def is_dead(error: Exception) -> bool:
+    """Whether no later request can be answered either."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    return isinstance(error, EngineDeadError)
+
+
+def gone(what: str) -> UserError:
+    return UserError(
+        f"{what}. Every answer that arrived is kept: run the same command again; vLLM's own lines are above"
+    )
 
 
 def conversation(request: Request) -> list[dict[str, Any]]:

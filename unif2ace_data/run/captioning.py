@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +18,7 @@ from unif2ace_data.captions.text import notes_hash
 from unif2ace_data.captions.vlm import Stage, Subject, Written, write_caption
 from unif2ace_data.faces.align import encode_jpeg
 from unif2ace_data.llm.crew import run_rows
-from unif2ace_data.llm.engine import Engine, make_engine
+from unif2ace_data.llm.engine import Engine, keyed_model, make_engine
 from unif2ace_data.llm.journal import Journal
 from unif2ace_data.llm.prompts import CAPTION_PROMPTS, load_prompts
 from unif2ace_data.llm.room import Account, AnswerFailed, EngineRoom
@@ -39,14 +38,18 @@ Item = TypeVar("Item")
 
 @dataclass(slots=True)
 class ModelWork:
-    """What the model was asked in this run. `failed`: sample key -> why; `accounts`: by stage."""
+    """What the model was asked in this run. `failed`: sample key -> why; `accounts`: by stage; `seconds`: by the clock."""
 
     rows: int = 0
     at_hand: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     in_flight: int = 0
+    seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+
+    def count(self, room: EngineRoom) -> None:
+        self.accounts, self.in_flight, self.seconds = room.accounts, room.in_flight.peak, round(room.seconds(), 1)
 
 
 def caption_engine(recipe: Recipe) -> Engine | None:
@@ -67,7 +70,7 @@ def caption_config(recipe: Recipe, engine: Engine | None, evidence: str, crops: 
         "evidence": [evidence, crops],
         "captions": recipe.captions.model_dump(exclude={"prompts"}),
         "prompts": load_prompts(recipe.captions.prompts).sha256(CAPTION_PROMPTS),
-        "model": [engine.model, engine.revision],
+        "model": [keyed_model(engine.model), engine.revision],
         "llm": recipe.llm.model_dump(include={"temperature", "seed", "attempts", "image_side"}),
     }
     return hashlib.sha256(orjson.dumps(decided, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
@@ -100,10 +103,11 @@ def caption_rows(
         report.rows += 1
         done(item[0], item[1], result)
 
+    room = EngineRoom(engine, journal, llm)
     try:
-        room = run_rows(functools.partial(EngineRoom, engine, journal, llm), subjects, one, handed)
-        report.accounts, report.in_flight = room.accounts, room.in_flight.peak
+        run_rows(room, subjects, one, handed)
     finally:
+        report.count(room)
         journal.close()
 
 

@@ -6,7 +6,6 @@ as requests to come. Nothing is asked.
 
 from __future__ import annotations
 
-import functools
 import io
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from unif2ace_data.llm.crew import run_rows
-from unif2ace_data.llm.engine import Answer, Engine, Refused, Request
+from unif2ace_data.llm.engine import Answer, Engine, Refused, Request, keyed_model
 from unif2ace_data.llm.journal import Journal
 from unif2ace_data.llm.room import EngineRoom
 from unif2ace_data.recipe import Llm
@@ -68,8 +67,8 @@ def estimate(
     folder = tempfile.TemporaryDirectory()  # where there is no journal yet, a dry run makes none
     book = Journal(journal if journal.is_file() else Path(folder.name) / "journal.sqlite")
     try:
-        means = book.means(engine.model)
-        run_rows(functools.partial(EngineRoom, nobody, book, llm), items, work, lambda item, result: None)
+        means = book.means(keyed_model(engine.model))
+        run_rows(EngineRoom(nobody, book, llm), items, work, lambda item, result: None)
     finally:
         book.close()
         folder.cleanup()

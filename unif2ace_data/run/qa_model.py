@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -98,13 +97,12 @@ def ask_model(
         log.write("asked", key=sample.uid, passed=len(found), failed=summary.work.failed.get(sample.uid, ""))
         progress.advance(1, [result.stage] if isinstance(result, AnswerFailed) else [])
 
+    room = EngineRoom(engine, journal, recipe.llm)
     try:
-        room = run_rows(
-            functools.partial(EngineRoom, engine, journal, recipe.llm),
-            (sample for s in shards for sample in samples_of(out / s.name)), one, done,
-        )  # fmt: skip
-        summary.work.accounts, summary.work.in_flight, summary.work.rows = room.accounts, room.in_flight.peak, total
+        run_rows(room, (sample for s in shards for sample in samples_of(out / s.name)), one, done)
+        summary.work.rows = total
     finally:
+        summary.work.count(room)
         journal.close()
         progress.close()
     count_dropped(summary, dropped)
