@@ -97,6 +97,7 @@ def denoiser(model: UniF2ace, captions: Sequence[Sequence[int]], guidance: float
 
     @torch.no_grad()
     def denoise(codes_BN: Tensor, rate_B: Tensor) -> Tensor:
+        codes_BN, rate_B = codes_BN.to(device), rate_B.to(device)
         batch.rate_B = rate_B.repeat(copies)
         place = Place(mask, batch.group_B, span_BN, start=prefix, guests=model.received(batch))
         x_BSD = model.embed(batch.text_BS[:, prefix:], codes_BN.repeat(copies, 1), span_BN)
