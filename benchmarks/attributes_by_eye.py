@@ -32,6 +32,7 @@ from unif2ace_data.faces.analyse import Analyser
 from unif2ace_data.recipe import Faces
 from unif2ace_data.schema import Annotations, FaceRecord, UserError
 from unif2ace_data.taxonomy import Entry, Fit, ValueClaim, Weights, load_taxonomy, parse_taxonomy
+from unif2ace_model.heads import wilson
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ROOT / "benchmarks" / "labels" / "portraits.csv"
@@ -171,15 +172,6 @@ def answer(file: str, label: str, given: dict[str, float] | None) -> tuple[str, 
 # ------------------------------------------------------------------ claims
 
 
-def wilson_low(right: int, cases: int) -> float:
-    """Lower end of the 95 % Wilson interval of right / cases."""
-    if cases == 0:
-        return 0.0
-    z, p = 1.959964, right / cases
-    middle = p + z * z / (2 * cases)
-    return float((middle - z * np.sqrt(p * (1 - p) / cases + z * z / (4 * cases**2))) / (1 + z * z / cases))
-
-
 def choose_threshold(cases: list[tuple[float, bool]], least: float) -> float | None:
     """The least threshold from `least` on at which these (confidence, right) are precise enough; None where there is none."""
     for threshold in (t for t in THRESHOLDS if t >= least):
@@ -204,7 +196,7 @@ def claims_of(findings: Findings) -> dict[str, ValueClaim]:
             right for half, t in zip(halves, reversed(chosen), strict=True) for c, right in half if c >= (t or 0.95)
         ]
         plain = [right for _, c, right in asserted if c >= shipped]
-        poorer = min((crossed, plain), key=lambda kept: wilson_low(sum(kept), len(kept)))
+        poorer = min((crossed, plain), key=lambda kept: wilson(sum(kept), len(kept))[0] if kept else 0.0)
         cases, right = len(poorer), sum(poorer)
         carrying = sum(label == value for _, label, _, _ in findings.answers)
         claims[value] = ValueClaim(
@@ -215,7 +207,7 @@ def claims_of(findings: Findings) -> dict[str, ValueClaim]:
             mistaken=cases - right,
             precision=round(right / cases, 3) if cases else 0.0,
             coverage=round(right / carrying, 3) if carrying else 0.0,
-            wilson_low=round(wilson_low(right, cases), 3),
+            wilson_low=round(wilson(right, cases)[0], 3),
         )
     return claims
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ["build", "verify", "stats", "report", "show", "doctor"]
+COMMANDS = ["build", "caption", "qa-gen", "verify", "stats", "report", "show", "doctor"]
 
 
 def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -83,11 +83,8 @@ def test_a_build_needs_no_torch(examples: Path, tmp_path: Path) -> None:
         (["build", "--src", "raw", "--faces", "no-such-pack"], 2, "no face pack"),
         (["build", "--src", ".", "--subjects", "children"], 2, "subjects"),
         (["build", "--src", "no-such-manifest=.", "--out", "o"], 2, "no manifest"),
-        (["verify", "nowhere"], 1, "no such folder"),
-        (["stats", "nowhere"], 1, "no such folder"),
-        (["show", "abc", "--shards", "nowhere"], 1, "no such folder"),
-        (["verify", "raw"], 1, "holds neither index.json nor shards"),
-        (["stats", "raw"], 1, "Give the folder that"),
+        (["verify", "raw"], 2, "holds neither index.json nor shards"),
+        (["stats", "raw"], 2, "Give the folder that"),
         (["build", "--src", ".", "--set", "filters.yaw.max=.nan"], 2, "finite number"),
         (["build", "--src", ".", "--set", "filter.yaw=null"], 2, "did you mean filters?"),
         (["frobnicate"], 2, "No such command"),
@@ -99,6 +96,35 @@ def test_wrong_use_is_one_clear_message(tmp_path: Path, arguments: list[str], co
     assert done.returncode == code, done.stderr
     assert words in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
+
+
+ON_A_DATASET = [["verify"], ["stats"], ["report"], ["show", "abc"], ["caption"], ["qa-gen"], ["caption", "--dry-run"]]
+
+
+@pytest.mark.parametrize("arguments", ON_A_DATASET, ids=" ".join)
+def test_a_path_without_a_dataset_is_wrong_usage_in_every_command(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "raw").mkdir()
+    for place in ("nowhere", "raw"):
+        done = cli(*arguments, "--shards", place, cwd=tmp_path)
+        assert done.returncode == 2 and f"no dataset at {place}" in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr and [p.name for p in tmp_path.iterdir()] == ["raw"]
+
+
+@pytest.mark.parametrize(
+    ("command", "setting"),
+    [
+        ("caption", "filters.yaw=null"),
+        ("caption", "qa.per_sample=4"),
+        ("caption", "captions.complexion=true"),
+        ("qa-gen", "captions.max_chars=200"),
+        ("qa-gen", "subjects=adults"),
+    ],
+)
+def test_a_setting_that_a_command_would_not_act_upon_is_refused(home: Path, command: str, setting: str) -> None:
+    before = (home / "shards" / "recipe.yaml").read_bytes()
+    done = cli(command, "--shards", "shards", "--set", setting, cwd=home)
+    assert done.returncode == 2 and f"`{command}` acts upon" in done.stderr and "`unif2ace-data build`" in done.stderr
+    assert (home / "shards" / "recipe.yaml").read_bytes() == before
 
 
 def test_an_output_that_cannot_be_written_is_one_clear_message(examples: Path, tmp_path: Path) -> None:
@@ -123,7 +149,7 @@ def test_the_summary_is_json_when_asked(home: Path, examples: Path) -> None:
 def test_clean_deletes_the_private_folder_and_says_what_is_gone(examples: Path, tmp_path: Path) -> None:
     done = cli("build", "--src", str(examples), "--subjects", "adults", "--clean", "--json", cwd=tmp_path)
     receipt = json.loads(done.stdout)["receipt"]
-    assert receipt["face_embeddings"] == 6 and receipt["files"] >= 3
+    assert receipt["face_embeddings"] == 6 and receipt["files"] >= 3 and receipt["model_answers"] == 0
     assert [p.name for p in tmp_path.iterdir()] == ["shards"]
     assert cli("verify", cwd=tmp_path).returncode == 0
 

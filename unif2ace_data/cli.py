@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import os
-import signal
-import sqlite3
-import sys
-import tempfile
-import threading
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from unif2ace_data.printed import (
+    console,
+    print_estimate,
+    print_mapping,
+    print_summary,
+    print_work,
+    summary_json,
+)
+from unif2ace_data.program import Json, emit, run
 from unif2ace_data.schema import UserError
-
-if TYPE_CHECKING:
-    from unif2ace_data.run.build import Summary
-    from unif2ace_data.run.captioning import ModelWork
 
 app = typer.Typer(
     name="unif2ace-data",
@@ -35,7 +30,6 @@ app = typer.Typer(
 
 ShardsArgument = Annotated[Path | None, typer.Argument(help="The dataset (default: shards/).", show_default=False)]
 ShardsOption = Annotated[Path | None, typer.Option("--shards", help="The same, as an option.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="vllm: a Hub id or a folder; openai: a name that the server knows.")
 ]
@@ -78,7 +72,10 @@ def build(
     splits_from: Annotated[
         Path | None, typer.Option("--splits-from", help="An earlier release: its test people stay in test.")
     ] = None,
-    clean: Annotated[bool, typer.Option("--clean", help="Delete OUT.work when done; print a receipt.")] = False,
+    clean: Annotated[
+        bool,
+        typer.Option("--clean", help="Delete OUT.work when done, a model's answers too; print a receipt."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List and count the inputs; read and write nothing.")
     ] = False,
@@ -148,11 +145,15 @@ def caption(
 
     Example: `unif2ace-data caption --shards shards/ --captioner openai --model Qwen/Qwen2.5-VL-7B-Instruct --dry-run`
     """
+    from dataclasses import asdict
+
+    from unif2ace_data.recipe import check_settings
     from unif2ace_data.run import recaption as stage
     from unif2ace_data.run.private import recipe_at
 
     out = dataset(shards, option)
     stage.shards_there(out)
+    check_settings(settings or [], "caption", ("captions", "llm", "alarm"), built=("captions.complexion",))
     changes = [*(settings or []), *model_changes("captions", captioner, model, base_url)]
     recipe = recipe_at(out, changes)
     if dry_run:
@@ -160,7 +161,7 @@ def caption(
         emit(plan, as_json, lambda: print_estimate(plan))
         return
     work, root = stage.recaption(out, recipe, quiet=as_json)
-    answer = {**work_json(work), "root_sha256": root}
+    answer = {**asdict(work), "root_sha256": root}
 
     def show() -> None:
         if recipe.captions.engine == "grounded":
@@ -194,12 +195,14 @@ def qa_gen(
 
     Example: `unif2ace-data qa-gen --shards shards/ --jsonl questions.jsonl`
     """
+    from unif2ace_data.recipe import check_settings
     from unif2ace_data.run import qa_gen as stage
     from unif2ace_data.run.private import recipe_at
     from unif2ace_data.run.recaption import shards_there
 
     out = dataset(shards, option)
     shards_there(out)
+    check_settings(settings or [], "qa-gen", ("qa", "llm", "alarm"))
     recipe = recipe_at(out, [*(settings or []), *model_changes("qa", engine, model, base_url)])
     if dry_run:
         plan = stage.estimated(out, recipe, rate)
@@ -323,7 +326,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-# ------------------------------------------------------------------ parsing and printing
+# ------------------------------------------------------------------ options
 
 
 def model_changes(section: str, engine: str | None, model: str | None, base_url: str | None) -> list[str]:
@@ -336,40 +339,6 @@ def model_changes(section: str, engine: str | None, model: str | None, base_url:
     changes = [f"{section}.engine={engine}"] if engine else []
     changes += [f"llm.model={dumps(model)}"] if model else []
     return changes + ([f"llm.base_url={dumps(base_url)}"] if base_url else [])
-
-
-def work_json(work: ModelWork) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(work)
-
-
-def print_work(work: ModelWork) -> None:
-    """Accounts of a model by stage, and the first rows that failed."""
-    for stage, a in work.accounts.items():
-        print(
-            f"  {stage:<12} {a.asked:>7} requests, {a.journalled:>7} from the journal, {a.again} repeated, {a.failed} failed, "
-            f"{a.prompt_tokens:,} + {a.completion_tokens:,} tokens, {a.request_seconds:,.0f} s of waiting"
-        )
-    if work.in_flight:
-        print(f"  {work.in_flight} requests in flight at most, {work.seconds:,.0f} s in all")
-    for key, why in list(work.failed.items())[:5]:
-        print(f"failed   {key}: {why}")
-    if len(work.failed) > 5:
-        print(f"         and {len(work.failed) - 5} more (log.jsonl in the private folder names all)")
-    for note in work.notes:
-        print(f"note: {note}")
-
-
-def print_estimate(plan: dict[str, Any]) -> None:
-    for stage, row in plan["stages"].items():
-        print(
-            f"  {stage:<12} {row['requests']:>9,} requests, about {row['prompt_tokens']:,} + {row['completion_tokens']:,} tokens"
-        )
-    print(
-        f"in all {plan['requests']:,} requests, about {plan['prompt_tokens']:,} + {plan['completion_tokens']:,} tokens: "
-        f"{plan['hours']} hours at {plan['rate']:g} requests a second"
-    )
 
 
 def source_spec(text: str) -> Any:
@@ -388,124 +357,8 @@ def dataset(argument: Path | None, option: Path | None) -> Path:
     return argument or option or Path("shards")
 
 
-def console() -> Any:
-    from rich.console import Console
-
-    return Console()
-
-
-def emit(answer: Any, as_json: bool, show: Any) -> None:
-    if as_json:
-        import orjson
-
-        sys.stdout.write(orjson.dumps(answer, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode() + "\n")
-    else:
-        show()
-
-
-def print_mapping(title: str, mapping: dict[str, Any]) -> None:
-    print(title)
-    for name, value in mapping.items():
-        print(f"  {name:<24} {value}")
-
-
-def summary_json(summary: Summary) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {**asdict(summary), "out": str(summary.out), "work": str(summary.work)}
-
-
-def print_summary(summary: Summary) -> None:
-    kept, dropped, failed = (summary.counts.get(s, 0) for s in ("kept", "dropped", "failed"))
-    splits = ", ".join(f"{split} {count}" for split, count in summary.splits.items())
-    print(
-        f"{summary.inputs} inputs: {kept} kept, {dropped} dropped, {failed} failed "
-        f"({summary.analysed} analysed now, {summary.seconds} s)"
-    )
-    for reason, count in sorted(summary.reasons.items(), key=lambda r: (-r[1], r[0])):
-        print(f"  {reason:<22} {count}")
-    print_work(summary.asked)
-    print(f"shards   {summary.out} ({summary.shards} shards: {splits})")
-    print(f"report   {summary.out / 'report.html'}")
-    print(f"ledger   {summary.work / 'ledger.parquet'} (private: every input with its reason)")
-    for note in summary.notes:
-        print(f"note: {note}")
-
-
-PATIENCE = 3.0  # seconds that unwinding may take
-INTERRUPTED = "interrupted; finished work is kept, run the same command to go on"
-
-
-def interrupted(program: str, signum: int, frame: object) -> None:
-    """The first Ctrl-C unwinds, so that everything is closed in order; a second one ends the process where it stands.
-
-    So does an alarm, should the exception have met a lock that somebody holds: a pool of workers has several.
-    """
-    at_once = functools.partial(ended_at_once, program)
-    signal.signal(signal.SIGINT, at_once)
-    signal.signal(signal.SIGALRM, at_once)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
-    raise KeyboardInterrupt
-
-
-def ended_at_once(program: str, signum: int, frame: object) -> None:
-    """Nothing is lost that a kill would not lose, and workers end when their driver is gone (run/local.py)."""
-    with contextlib.suppress(OSError):
-        os.write(2, f"\n{program}: {INTERRUPTED}\n".encode())
-    os._exit(130)
-
-
-@contextlib.contextmanager
-def told_when_interrupted(program: str) -> Iterator[None]:
-    """One line and exit code 130, whatever became of the KeyboardInterrupt on its way.
-
-    Typer makes an exit of it, and C code that is being imported an ImportError.
-    """
-    try:
-        yield
-    except BaseException:
-        if getattr(signal.getsignal(signal.SIGINT), "func", None) is not ended_at_once:  # nobody pressed it
-            raise
-        print(f"{program}: {INTERRUPTED}", file=sys.stderr)
-        see_to_the_end()
-        raise SystemExit(130) from None
-
-
-def see_to_the_end() -> None:
-    """A Ctrl-C while Python itself ends would take the exit code; and should that end not come, it is made."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    last_resort = threading.Timer(10, os._exit, (130,))
-    last_resort.daemon = True
-    last_resort.start()
-
-
 def main() -> None:
     run(app, "unif2ace-data")
-
-
-def run(app: typer.Typer, program: str) -> None:
-    """Entry point of a program: errors in one line, never a traceback of ours for what a user can mend."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored (nohup)
-        signal.signal(signal.SIGINT, functools.partial(interrupted, program))
-    try:
-        with told_when_interrupted(program):
-            app()
-    except UserError as error:
-        print(f"{program}: {error.message}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except (OSError, sqlite3.OperationalError) as error:  # a full disk, a read-only folder, a file taken away
-        print(f"{program}: {error}. Finished work is kept; mend this and run the command again", file=sys.stderr)
-        sys.exit(1)
-    except Exception as error:  # a bug of ours: one line for the user, the traceback where it can be sent from
-        path = Path(tempfile.gettempdir()) / "unif2ace-error.log"
-        path.write_text(traceback.format_exc())
-        print(
-            f"{program}: internal error ({type(error).__name__}: {error}). Finished work is kept. "
-            f"Please report it with {path}",
-            file=sys.stderr,
-        )
-        sys.exit(1)
 
 
 if __name__ == "__main__":

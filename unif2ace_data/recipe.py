@@ -302,6 +302,21 @@ def key_paths(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from key_paths(below, f"{prefix}{key}.")
 
 
+def check_settings(changes: list[str], command: str, sections: tuple[str, ...], built: tuple[str, ...] = ()) -> None:
+    """Refuse settings that `command` would not act upon, though it would write them into the dataset's recipe.
+
+    sections: those that it reads; built: keys within them that decide what `build` measures.
+    """
+    for change in changes:
+        key = change.partition("=")[0].strip()
+        if key.partition(".")[0] not in sections or key in built:
+            raise UserError(
+                f"--set {change}: `{command}` acts upon {', '.join(f'{s}.*' for s in sections)}"
+                f"{' (without ' + ', '.join(built) + ')' if built else ''}; `unif2ace-data build` takes the other settings",
+                2,
+            )
+
+
 def set_key(data: dict[str, Any], override: str) -> None:
     """Apply one `a.b.c=value` to a nested mapping, in place."""
     key, separator, value = override.partition("=")

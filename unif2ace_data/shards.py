@@ -194,11 +194,12 @@ def read_index(out: Path) -> dict[str, Any]:
     """index.json. Raises UserError where it is missing (an unfinished build) or broken."""
     path = out / INDEX
     if not out.is_dir():
-        raise UserError(f"no dataset at {out}: there is no such folder")
+        raise UserError(f"no dataset at {out}: there is no such folder", 2)
     if not path.is_file() and not begun(out):
         raise UserError(
             f"no dataset at {out}: the folder holds neither {INDEX} nor shards, and no {out.absolute().name}.work lies beside "
-            "it. Give the folder that `unif2ace-data build --out` wrote"
+            "it. Give the folder that `unif2ace-data build --out` wrote",
+            2,
         )
     if not path.is_file():
         raise UserError(

@@ -51,11 +51,16 @@ class Verdict:
 
 
 def verify(out: Path, hashes_only: bool = False, tick: Callable[[int], None] = lambda n: None) -> Verdict:
-    """Check the dataset at `out`. `hashes_only`: files against the index, nothing inside them. `tick(bytes)` as it goes."""
+    """Check the dataset at `out`. `hashes_only`: files against the index, nothing inside them. `tick(bytes)` as it goes.
+
+    Raises UserError where there is no dataset.
+    """
     verdict = Verdict()
     try:
         index = read_index(out)
     except UserError as error:
+        if error.exit_code == 2:  # no dataset at all: nothing that could be good or bad
+            raise
         verdict.problems.append(error.message)
         return verdict
     say = verdict.problems.append

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unif2ace_data.cli import Json, emit, run
+from unif2ace_data.program import Json, emit, run
 
 if TYPE_CHECKING:
     from unif2ace_model.attributes import Report

@@ -209,7 +209,7 @@ def test_over_a_dataset_that_exists_only_the_texts_are_made_anew(examples: Path,
     assert all(any(a["name"] == "wearing_earrings" for a in s["attributes"]) for s in samples(out))
     log = [json.loads(line) for line in (with_model.work / "log.jsonl").read_text().splitlines()]
     last = max(i for i, line in enumerate(log) if line["event"] == "build")
-    described = [name for line in log[last:] if line["event"] == "described" for name in line["sources"]]
+    described = [name for line in log[last:] if line["event"] == "describing" for name in line["sources"]]
     assert len(described) == with_model.counts["kept"] == 5
     at_once = build(recipe_for(examples, model), tmp_path / "fresh", quiet=True)
     assert at_once.root_sha256 == with_model.root_sha256, "measured and described in one go, or one after the other"

@@ -20,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "llm"))
 from fluent_model import fluent
 from scripted_server import Reply, ScriptedServer, completion
 
+from unif2ace_data.llm.engine import Answer, keyed_model
+from unif2ace_data.llm.journal import JOURNAL, Journal
 from unif2ace_data.llm.prompts import FOLDER
 from unif2ace_data.recipe import Recipe, SourceSpec, load_recipe
 from unif2ace_data.run.build import Summary, build
@@ -271,11 +273,45 @@ def test_dry_run_counts_what_is_still_to_be_asked(dataset: Path, server: Scripte
         "refine": 12,
         "claims": 12,
     }
+    assert plan["not_foreseen"] == ["repair", "recheck", "repeated attempts"]
     assert plan["requests"] == 36 and plan["hours"] == round(36 / 3.6 / 3600, 2) and plan["prompt_tokens"] > 36 * 100
     assert not server.bodies
     recaption(dataset, recipe, quiet=True)
     assert estimated(dataset, recipe, rate=3.6)["requests"] == 0
     assert qa_estimated(dataset, recipe_at(dataset, [*by_model(server), "qa.engine=openai"]), 1)["requests"] == 36
+
+
+def test_dry_run_foresees_repairs_as_often_as_the_journal_has_them(dataset: Path, server: ScriptedServer) -> None:
+    journal = Journal(dataset.with_name("shards.work") / JOURNAL)
+    for stage, count in (("draft", 20), ("refine", 20), ("claims", 30), ("repair", 10), ("recheck", 15)):
+        for number in range(count):  # of 20 captions 10 were repaired; every second list of claims was re-checked
+            journal.put(f"{stage}{number}", stage, keyed_model("tiny-vlm"), Answer("{}", "stop", 100, 10, 0.1))
+    journal.close()
+    plan = estimated(dataset, with_model(dataset, server), rate=1)
+    assert {stage: row["requests"] for stage, row in plan["stages"].items()} == {
+        "draft": 12, "refine": 12, "claims": 18, "repair": 6, "recheck": 9,
+    }  # fmt: skip
+    assert plan["prompt_tokens"] == 57 * 100 and plan["not_foreseen"] == ["repeated attempts"]
+
+
+def test_an_engine_that_is_not_there_leaves_no_private_folder_behind(dataset: Path, tmp_path: Path) -> None:
+    work = dataset.with_name("shards.work")
+    shutil.rmtree(work)
+    dead = ["llm.model=tiny-vlm", "llm.base_url=http://127.0.0.1:9/v1", "llm.wait_s=0.2"]
+    with pytest.raises(UserError):
+        recaption(dataset, recipe_at(dataset, [*dead, "captions.engine=openai"]), quiet=True)
+    assert not work.exists()
+    with pytest.raises(UserError):
+        qa_gen(dataset, recipe_at(dataset, [*dead, "qa.engine=openai"]), quiet=True)
+    assert not work.exists()
+
+
+def test_what_a_killed_rewrite_staged_goes_with_the_next_one(dataset: Path, server: ScriptedServer) -> None:
+    staging = dataset.with_name("shards.work") / "staging"
+    for name in ("0123456789abcdef.tar", "0123456789abcdef.parquet"):
+        (staging / name).write_bytes(b"of a run that was killed and not taken up again")
+    recaption(dataset, with_model(dataset, server), quiet=True)
+    assert list(staging.iterdir()) == [] and verify(dataset).problems == []
 
 
 def test_questions_of_a_model_are_checked_and_completed(dataset: Path, server: ScriptedServer, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from unif2ace_data.llm.engine import Answer
 from unif2ace_data.schema import UserError
 
+JOURNAL = "journal.sqlite"  # its name in the private folder
 BUSY_S = 30.0  # seconds that another run's write is waited for
 TABLES = """
 create table if not exists answers (
@@ -65,3 +66,14 @@ class Journal:
 
     def close(self) -> None:
         self.db.close()
+
+
+def answers_in(path: Path) -> int:
+    """How many answers the journal at `path` holds; 0 where there is none. Raises UserError where it is no journal."""
+    if not path.is_file():
+        return 0
+    journal = Journal(path)
+    try:
+        return int(journal.db.execute("select count(*) from answers").fetchone()[0])
+    finally:
+        journal.close()

@@ -27,10 +27,10 @@ SHARD_NAME = re.compile(rf"({'|'.join(SPLITS)})-\d{{6,}}")
 def shard_paths(out: Path) -> list[Path]:
     """`{split}-NNNNNN.tar` of a dataset: train, validation, test, each by name. UserError where `out` is no dataset."""
     if not out.is_dir():
-        raise UserError(f"no dataset at {out}: there is no such folder")
+        raise UserError(f"no dataset at {out}: there is no such folder", 2)
     found = [path for path in out.glob("*.tar") if SHARD_NAME.fullmatch(path.stem)]
     if not found and not (out / "ledger").is_dir():
-        raise UserError(f"no dataset at {out}: it holds neither shards ({{split}}-NNNNNN.tar) nor a ledger folder")
+        raise UserError(f"no dataset at {out}: it holds neither shards ({{split}}-NNNNNN.tar) nor a ledger folder", 2)
     order = {split: place for place, split in enumerate(SPLITS)}
     return sorted(found, key=lambda path: (order[split_of(path)], path.name))
 

@@ -7,7 +7,6 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import orjson
 
 from unif2ace_data import __version__
-from unif2ace_data.captions.text import notes_hash, text_config
+from unif2ace_data.captions.text import text_config
 from unif2ace_data.faces.analyse import analysis_config, config_hash
 from unif2ace_data.faces.engine import find_pack
 from unif2ace_data.recipe import Captions, Llm, Recipe, SourceSpec
@@ -32,18 +31,15 @@ from unif2ace_data.run.captioning import (
 )
 from unif2ace_data.run.decide import RELEASE, Decision, Row, decide
 from unif2ace_data.run.describe import describe, resolved_recipe
-from unif2ace_data.run.local import map_chunks
 from unif2ace_data.run.private import work_folder
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.rewrite import ASKED, RECAPTION, UNDERWAY, finish, merged
+from unif2ace_data.run.stages import analyse, cut_missing, recognise, write_missing_texts
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.run.work import Result, TextJob, analyse_chunk, crop_chunk, hash_chunk, text_chunk
-from unif2ace_data.schema import InputRef, PhotoRecord, UserError
+from unif2ace_data.schema import InputRef, UserError
 from unif2ace_data.shards import INDEX, dataset_shards, read_index
 from unif2ace_data.sources.listing import list_inputs, notes, source_prefixes
 from unif2ace_data.sources.manifest import Manifest, load_manifest
-
-HOPELESS_AFTER = 64  # results; if every one of them is an engine error, the run stops at once
 
 
 @dataclass(slots=True)
@@ -281,161 +277,6 @@ def unasked(out: Path) -> list[str]:
     if not qa["total"] or not without:
         return []
     return [f"{without} samples have no questions, being new or captioned anew since: run unif2ace-data qa-gen again"]
-
-
-# ------------------------------------------------------------------ stages
-
-
-def recognise(store: WorkStore, config: str, workers: int, quiet: bool) -> None:
-    """Hash inputs that are new by name, so that a photo that was only moved, renamed or touched is not measured again."""
-    names = store.unhashed(config)
-    progress = Progress("hashing", len(names), quiet)
-    batches = (store.refs(names[i : i + 256]) for i in range(0, len(names), 256))
-    crew = min(workers, max(1, len(names)))
-    with closing(map_chunks(hash_chunk, chain.from_iterable(batches), crew, gave_up)) as results:
-        for chunk in results:
-            with store.transaction():
-                for result in chunk:
-                    if result.error:
-                        store.put_failure(result.source_id, *result.error)
-                    else:
-                        store.put_hash(result.source_id, result.sha256)
-            progress.advance(len(chunk), [r.error[0] for r in chunk if r.error])
-    progress.close()
-
-
-def analyse(
-    store: WorkStore, recipe: Recipe, config: str, crops: str, texts: str, workers: int, log: Log, quiet: bool
-) -> int:
-    """Measure what is not measured yet; commits every chunk as it arrives. Returns how many photos were measured."""
-    pending = store.pending(config)
-    log.write("analyse", pending=len(pending))
-    progress = Progress("analysing", len(pending), quiet)
-    notes_of: dict[str, str] = {}  # of the inputs in flight: a text depends on what the source says of the photo
-
-    def inputs() -> Iterator[InputRef]:
-        for start in range(0, len(pending), 256):
-            for ref in store.refs(pending[start : start + 256]):
-                notes_of[ref.source_id] = notes_hash(ref.annotations)
-                yield ref
-
-    crew = min(workers, max(1, len(pending)))
-    results = map_chunks(functools.partial(analyse_chunk, recipe), inputs(), crew, gave_up)
-    done, engine_errors, first_error = 0, 0, ""
-    worked_before = store.has_analyses(config)  # then a photo that fails is that photo's trouble, not the engine's
-    try:
-        for chunk in results:
-            reasons = []
-            with store.transaction():
-                for result in chunk:
-                    done += 1
-                    if result.error:
-                        store.put_failure(result.source_id, *result.error)
-                        reasons.append(result.error[0])
-                        engine_errors += result.error[0] == "engine_error"
-                        first_error = first_error or result.error[1]
-                    elif result.embeddings is not None:
-                        store.put_analysis(result.source_id, config, result.sha256, result.record, result.embeddings)
-                        for crop in result.crops:
-                            store.put_crop(crop.key, crops, crop.jpeg, crop.side, crop.padded)
-                        for key, text in result.texts:
-                            store.put_text(key, texts, notes_of[result.source_id], text)
-                        reasons += [result.reason] if result.reason else []
-            for result in chunk:
-                notes_of.pop(result.source_id, None)
-            log.write("analysed", sources=[r.source_id for r in chunk])
-            progress.advance(len(chunk), reasons)
-            if engine_errors == done >= HOPELESS_AFTER and not worked_before:
-                break
-    finally:
-        results.close()
-        progress.close()
-    if done and engine_errors == done and not worked_before:
-        raise UserError(
-            f"the face engine failed on all of the first {done} inputs, so the run was stopped; nothing was written. "
-            f"First error: {first_error}. Check `unif2ace-data doctor` and the pack {recipe.faces.engine!r}; "
-            "the next run tries again"
-        )
-    return done
-
-
-def gave_up(ref: InputRef, why: str) -> Result:
-    return Result(ref.source_id, error=("worker_died", why))
-
-
-def cut_missing(
-    store: WorkStore, recipe: Recipe, config: str, crops: str, decision: Decision, workers: int, log: Log, quiet: bool
-) -> int:
-    """Cut the crops that kept rows lack (a threshold was changed). A crop that cannot be cut fails its row."""
-    missing: dict[str, list[Row]] = {}
-    for row in decision.kept:
-        if not store.has_crop(row.key, crops):
-            missing.setdefault(row.source_id, []).append(row)
-    jobs = (job_of(store, config, rows) for rows in missing.values())
-    progress = Progress("cropping", len(missing), quiet)
-    giving_up = lambda job, why: Result(job[0].source_id, error=("worker_died", why))  # noqa: E731
-    crew = min(workers, max(1, len(missing)))
-    with closing(map_chunks(functools.partial(crop_chunk, recipe), jobs, crew, giving_up)) as results:
-        for chunk in results:
-            with store.transaction():
-                for result in chunk:
-                    for crop in result.crops:
-                        store.put_crop(crop.key, crops, crop.jpeg, crop.side, crop.padded)
-                    for row in missing[result.source_id] if result.error else []:
-                        row.status, row.split = "failed", ""
-                        row.reason, row.detail = result.error or ("", "")
-            log.write("cropped", sources=[r.source_id for r in chunk])
-            progress.advance(len(chunk), [r.error[0] for r in chunk if r.error])
-    progress.close()
-    return len(missing)
-
-
-def job_of(store: WorkStore, config: str, rows: list[Row]) -> tuple[InputRef, PhotoRecord, list[int]]:
-    stored = store.analysis(rows[0].sha256, config)
-    if stored is None:
-        raise UserError(f"{store.folder} lost the measurements of {rows[0].source_id}: run the build again")
-    return store.refs([rows[0].source_id])[0], stored[0], [row.face for row in rows]
-
-
-def write_missing_texts(
-    store: WorkStore, recipe: Recipe, config: str, crops: str, texts: str, decision: Decision, workers: int, log: Log,
-    quiet: bool,
-) -> int:  # fmt: skip
-    """Describe the kept rows that lack a text (captions, an attribute model, or what the source says has changed)."""
-    missing: dict[str, list[Row]] = {}
-    for row in decision.kept:
-        notes = store.refs([row.source_id])[0].annotations
-        if store.text(row.key, texts, notes_hash(notes)) is None:
-            missing.setdefault(row.source_id, []).append(row)
-    jobs = (text_job_of(store, config, crops, rows) for rows in missing.values())
-    progress = Progress("describing", len(missing), quiet)
-    giving_up = lambda job, why: Result(job[0].source_id, error=("worker_died", why))  # noqa: E731
-    crew = min(workers, max(1, len(missing)))
-    with closing(map_chunks(functools.partial(text_chunk, recipe), jobs, crew, giving_up)) as results:
-        for chunk in results:
-            with store.transaction():
-                for result in chunk:
-                    notes_of = notes_hash(store.refs([result.source_id])[0].annotations)
-                    for key, text in result.texts:
-                        store.put_text(key, texts, notes_of, text)
-                    for row in missing[result.source_id] if result.error else []:
-                        row.status, row.split = "failed", ""
-                        row.reason, row.detail = result.error or ("", "")
-            log.write("described", sources=[r.source_id for r in chunk])
-            progress.advance(len(chunk), [r.error[0] for r in chunk if r.error])
-    progress.close()
-    return len(missing)
-
-
-def text_job_of(store: WorkStore, config: str, crops: str, rows: list[Row]) -> TextJob:
-    ref, record, indices = job_of(store, config, rows)
-    faces = []
-    for row, index in zip(rows, indices, strict=True):
-        crop = store.crop(row.key, crops)
-        if crop is None:
-            raise UserError(f"{store.folder} lost the crop of {row.source_id}: run the build again")
-        faces.append((index, row.key, crop[0]))
-    return ref, record, faces
 
 
 def commonest(reasons: Counter[str]) -> str:

@@ -19,7 +19,7 @@ from unif2ace_data.captions.vlm import Stage, Subject, Written, write_caption
 from unif2ace_data.faces.align import encode_jpeg
 from unif2ace_data.llm.crew import run_rows
 from unif2ace_data.llm.engine import Engine, keyed_model, make_engine
-from unif2ace_data.llm.journal import Journal
+from unif2ace_data.llm.journal import JOURNAL, Journal
 from unif2ace_data.llm.prompts import CAPTION_PROMPTS, load_prompts
 from unif2ace_data.llm.room import Account, AnswerFailed, EngineRoom
 from unif2ace_data.recipe import Recipe
@@ -30,7 +30,6 @@ from unif2ace_data.run.store import WorkStore
 from unif2ace_data.schema import Attribute, UserError
 
 VERSION = 1  # raise it when the same answers would give other captions
-JOURNAL = "journal.sqlite"
 FAILED = "caption_failed"  # the ledger's reason
 
 Item = TypeVar("Item")

@@ -1,7 +1,7 @@
 """`--dry-run` of what a model is asked: requests, tokens and hours, before anything is paid for.
 
 Every row's chain of requests is replayed from the journal; where the first answer is missing, the rest of the chain counts
-as requests to come. Nothing is asked.
+as requests to come. Repairs and re-checks are foreseen as often as the journal has them. Nothing is asked.
 """
 
 from __future__ import annotations
@@ -29,20 +29,26 @@ PROSE = 500  # characters of a caption that is not written yet, as later prompts
 SUMS = ("requests", "prompt_tokens", "completion_tokens")
 CAPTION_STAGES = ("draft", "refine", "claims")
 QA_STAGES = ("qa", "qa_derive", "qa_blind")
+NOT_CHAINED: dict[tuple[str, ...], list[str]] = {
+    CAPTION_STAGES: ["repair", "recheck"],
+    QA_STAGES: [],
+}  # asked of some rows only
+
+Means = dict[str, tuple[int, float, float, float]]  # by stage: answers, prompt tokens, completion tokens, seconds
 
 
 class NobodyAnswers:
-    """An engine that notes what it would be asked."""
+    """An engine that is told what it would be asked, and hands it on."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, noted: Callable[[Request], None]) -> None:
         self.model, self.revision, self.most = engine.model, engine.revision, 1
-        self.requests: list[Request] = []
+        self.noted = noted
 
     async def open(self) -> None:
         return
 
     async def answer(self, request: Request) -> Answer:
-        self.requests.append(request)
+        self.noted(request)
         raise Refused("dry run")
 
     async def close(self) -> None:
@@ -60,32 +66,57 @@ def estimate(
 ) -> dict[str, Any]:
     """Requests and tokens by stage that `work` on `items` still needs, and the hours at `rate` requests a second.
 
-    The `stages` behind the first missing one are counted with the size of a prompt like it; repairs, re-checks and repeated
-    attempts are not foreseen.
+    The `stages` behind the first missing one are counted with the size of a prompt like it. `not_foreseen` names what
+    comes on top: requests that nothing in the journal tells of.
     """
-    nobody = NobodyAnswers(engine)
+    found: dict[str, dict[str, float]] = {}
+
+    def note(request: Request) -> None:
+        later = stages[stages.index(request.stage) + 1 :] if request.stage in stages else ()
+        for place, stage in enumerate((request.stage, *later)):
+            known = means.get(stage)
+            add(
+                found, stage, 1,
+                known[1] if known else prompt_tokens(request, with_image=place == 0),
+                known[2] if known else request.max_tokens * USED,
+            )  # fmt: skip
+
     folder = tempfile.TemporaryDirectory()  # where there is no journal yet, a dry run makes none
     book = Journal(journal if journal.is_file() else Path(folder.name) / "journal.sqlite")
     try:
         means = book.means(keyed_model(engine.model))
-        run_rows(EngineRoom(nobody, book, llm), items, work, lambda item, result: None)
+        run_rows(EngineRoom(NobodyAnswers(engine, note), book, llm), items, work, lambda item, result: None)
     finally:
         book.close()
         folder.cleanup()
-    found: dict[str, dict[str, Any]] = {}
-    for request in nobody.requests:
-        later = stages[stages.index(request.stage) + 1 :] if request.stage in stages else ()
-        for place, stage in enumerate((request.stage, *later)):
-            entry = found.setdefault(stage, {"requests": 0, "prompt_tokens": 0.0, "completion_tokens": 0.0})
-            known = means.get(stage)
-            entry["requests"] += 1
-            entry["prompt_tokens"] += known[1] if known else prompt_tokens(request, with_image=place == 0)
-            entry["completion_tokens"] += known[2] if known else request.max_tokens * USED
+    if stages is CAPTION_STAGES:
+        add_repairs(found, means)
     rows = {
         stage: {name: round(value) for name, value in entry.items()}
         for stage, entry in sorted(found.items(), key=order(stages))
     }
-    return summed(rows, rate)
+    return summed(rows, rate) | {
+        "not_foreseen": [s for s in NOT_CHAINED[stages] if s not in means] + ["repeated attempts"]
+    }
+
+
+def add(found: dict[str, dict[str, float]], stage: str, requests: float, prompt: float, completion: float) -> None:
+    """`requests` more of `stage`, with so many tokens each."""
+    entry = found.setdefault(stage, dict.fromkeys(SUMS, 0.0))
+    for name, value in zip(SUMS, (requests, requests * prompt, requests * completion), strict=True):
+        entry[name] += value
+
+
+def add_repairs(found: dict[str, dict[str, float]], means: Means) -> None:
+    """Repairs, the claims that are listed again after them, and re-checks: as often as with the captions in the journal."""
+    rows = found.get("claims", {}).get("requests", 0.0)
+    if not rows or "claims" not in means:
+        return
+    claims, repairs, rechecks = (means[s][0] if s in means else 0 for s in ("claims", "repair", "recheck"))
+    again = rows * repairs / max(claims - repairs, 1)
+    for stage, more in (("repair", again), ("claims", again), ("recheck", (rows + again) * rechecks / claims)):
+        if more:
+            add(found, stage, more, means[stage][1], means[stage][2])
 
 
 def summed(stages: dict[str, dict[str, int]], rate: float) -> dict[str, Any]:
@@ -96,7 +127,7 @@ def summed(stages: dict[str, dict[str, int]], rate: float) -> dict[str, Any]:
 def scaled_plan(plan: dict[str, Any], times: int) -> dict[str, Any]:
     """The estimate for `times` as many rows."""
     stages = {stage: {name: times * value for name, value in row.items()} for stage, row in plan["stages"].items()}
-    return summed(stages, plan["rate"])
+    return summed(stages, plan["rate"]) | {"not_foreseen": plan["not_foreseen"]}
 
 
 def order(stages: tuple[str, ...]) -> Callable[[tuple[str, Any]], int]:

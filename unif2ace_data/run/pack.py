@@ -304,6 +304,7 @@ def publish(store: WorkStore, planned: list[Planned], out: Path) -> None:
     hashes = {name: hashes_of(written(store, fingerprint)) for name, fingerprint in wanted.items()}
     right = {name for name in wanted if there.get(name) is not None and there[name] == hashes[name]}
     if right == set(wanted) == set(names_in(out)):
+        remove_leftovers(staging)
         return
     elsewhere = {there[name]: name for name in there if name not in right}
     for name in set(wanted) - right:
@@ -332,6 +333,13 @@ def publish(store: WorkStore, planned: list[Planned], out: Path) -> None:
     for part in (out / "ledger").glob("kept-*.parquet"):
         if part not in parts:
             part.unlink()
+    remove_leftovers(staging)
+
+
+def remove_leftovers(staging: Path) -> None:
+    """What a run staged that was killed and not taken up again: with the dataset in place, nobody asks for it."""
+    for path in staging.glob("*") if staging.is_dir() else []:
+        path.unlink()
 
 
 def names_in(out: Path) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import yaml
 from unif2ace_data.faces.align import encode_jpeg
 from unif2ace_data.faces.analyse import first_look
 from unif2ace_data.filters import adult
+from unif2ace_data.llm.journal import JOURNAL, answers_in
 from unif2ace_data.recipe import Recipe, set_key, validated
 from unif2ace_data.release.report import write_report
 from unif2ace_data.run.store import WorkStore
@@ -30,18 +33,39 @@ def work_folder(out: Path) -> Path:
     return whole.with_name(whole.name + ".work")
 
 
+@contextlib.contextmanager
+def working_store(out: Path) -> Iterator[WorkStore]:
+    """The store of `out.work`. A folder that was made for a run which then got no answer does not stay."""
+    work = work_folder(out)
+    made = not work.exists()
+    store = WorkStore(work)
+    try:
+        yield store
+    except UserError:
+        made = made and not answers_in(work / JOURNAL)
+        raise
+    else:
+        made = False
+    finally:
+        store.close()
+        if made:
+            shutil.rmtree(work)
+
+
 def clean(out: Path) -> dict[str, Any]:
-    """Delete `out.work` (measurements, embeddings, crops, the full ledger); returns the receipt of what is gone."""
+    """Delete `out.work`: measurements, embeddings, crops, the full ledger, a model's answers. Returns the receipt."""
     work = work_folder(out)
     store = WorkStore(work)
     faces = store.db.execute("select sum(length(embeddings) / 4 / max(width, 1)) from analyses").fetchone()[0]
     store.close()
+    answers = answers_in(work / JOURNAL)
     files = [p for p in work.rglob("*") if p.is_file()]
     receipt = {
         "deleted": str(work),
         "files": len(files),
         "bytes": sum(p.stat().st_size for p in files),
         "face_embeddings": int(faces or 0),
+        "model_answers": answers,
     }
     shutil.rmtree(work)
     return receipt

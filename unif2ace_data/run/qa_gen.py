@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import orjson
 
 from unif2ace_data.llm.engine import Engine, make_engine
+from unif2ace_data.llm.journal import JOURNAL
 from unif2ace_data.llm.prompts import QA_PROMPTS, load_prompts
 from unif2ace_data.qa.basis import basis_of_all
 from unif2ace_data.qa.generate import plan_of
@@ -20,11 +22,10 @@ from unif2ace_data.qa.ration import publish
 from unif2ace_data.qa.templates import in_order
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.release.read import sample_records
-from unif2ace_data.run.captioning import JOURNAL
 from unif2ace_data.run.describe import llm_told
 from unif2ace_data.run.estimate import QA_STAGES, estimate
 from unif2ace_data.run.pack import fingerprint_with, with_questions
-from unif2ace_data.run.private import work_folder
+from unif2ace_data.run.private import work_folder, working_store
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.qa_model import (
     TOO_COMMON,
@@ -59,10 +60,8 @@ def qa_gen(out: Path, recipe: Recipe, jsonl: Path | None = None, quiet: bool = F
     if jsonl is not None and (not jsonl.resolve().parent.is_dir() or (jsonl.exists() and not jsonl.is_file())):
         raise UserError(f"--jsonl {jsonl}: give a file in a folder that exists", 2)
     engine = qa_engine(recipe)
-    store = WorkStore(work_folder(out))
-    log = Log(store.folder / "log.jsonl")
     summary = QaSummary()
-    try:
+    with working_store(out) as store, closing(Log(store.folder / "log.jsonl")) as log:
         finish(store, out)
         shards = present_shards(store, out)
         log.write("qa-gen", qa=recipe.qa.model_dump(), model=recipe.llm.model)
@@ -84,10 +83,6 @@ def qa_gen(out: Path, recipe: Recipe, jsonl: Path | None = None, quiet: bool = F
         if jsonl is not None:
             write_jsonl(out, jsonl)
         return summary
-    finally:
-        store.questions_table = "qa"
-        log.close()
-        store.close()
 
 
 def take(store: WorkStore, changes: dict[str, Any]) -> None:

@@ -12,14 +12,14 @@ import orjson
 
 from unif2ace_data.llm.crew import run_rows
 from unif2ace_data.llm.engine import Engine, told_model
-from unif2ace_data.llm.journal import Journal
+from unif2ace_data.llm.journal import JOURNAL, Journal
 from unif2ace_data.llm.prompts import load_prompts
 from unif2ace_data.llm.room import AnswerFailed, EngineRoom, Unusable
 from unif2ace_data.qa.llm import Asked, QaStage, ask_questions
 from unif2ace_data.qa.ration import Passed
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.release.read import sample_records
-from unif2ace_data.run.captioning import JOURNAL, ModelWork
+from unif2ace_data.run.captioning import ModelWork
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.rewrite import Shard
 from unif2ace_data.run.store import WorkStore

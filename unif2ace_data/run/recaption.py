@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from unif2ace_data.captions.grounded import caption_of, captioner
 from unif2ace_data.captions.text import notes_hash
 from unif2ace_data.captions.vlm import Stage, Subject, Written, write_caption
 from unif2ace_data.llm.engine import Engine
+from unif2ace_data.llm.journal import JOURNAL
 from unif2ace_data.llm.prompts import load_prompts
 from unif2ace_data.llm.room import AnswerFailed
 from unif2ace_data.qa.basis import FROM_CAPTION, FROM_EVIDENCE, basis_of
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.release.read import read_mapping
 from unif2ace_data.run.captioning import (
-    JOURNAL,
     ModelWork,
     caption_config,
     caption_engine,
@@ -32,7 +33,7 @@ from unif2ace_data.run.captioning import (
 from unif2ace_data.run.describe import captioner_told, llm_told
 from unif2ace_data.run.estimate import CAPTION_STAGES, estimate
 from unif2ace_data.run.pack import fingerprint_with, with_questions, written
-from unif2ace_data.run.private import work_folder
+from unif2ace_data.run.private import work_folder, working_store
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.rewrite import RECAPTION, Shard, finish, present_shards, rewrite
 from unif2ace_data.run.store import WorkStore, kept_under
@@ -48,9 +49,7 @@ def recaption(out: Path, recipe: Recipe, quiet: bool = False) -> tuple[ModelWork
     """
     engine = caption_engine(recipe)
     shards_there(out)
-    store = WorkStore(work_folder(out))
-    log = Log(store.folder / "log.jsonl")
-    try:
+    with working_store(out) as store, closing(Log(store.folder / "log.jsonl")) as log:
         finish(store, out)
         shards = present_shards(store, out)
         texts = caption_config(recipe, engine, store.fact("evidence"), store.fact("crops"))
@@ -90,9 +89,6 @@ def recaption(out: Path, recipe: Recipe, quiet: bool = False) -> tuple[ModelWork
                 f"{lost} questions went with the captions that they rested on: run unif2ace-data qa-gen again"
             )
         return report, root
-    finally:
-        log.close()
-        store.close()
 
 
 def estimated(out: Path, recipe: Recipe, rate: float) -> dict[str, Any]:
