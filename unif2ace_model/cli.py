@@ -91,6 +91,25 @@ def print_report(report: Report) -> None:
     print(f"card     {report.card}")
 
 
+@app.command()
+def tokenizer(
+    shards: Annotated[Path, typer.Option("--shards", help="The dataset whose faces it learns from.")] = Path("shards"),
+    out: Annotated[Path, typer.Option("--out", help="The tokenizer's folder.")] = Path("tok"),
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, for example size=256 or fsq.downscale=16. Repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train an FSQ image tokenizer, and measure what it keeps of faces that it has not learnt from.
+
+    Example: `unif2ace-model tokenizer --shards shards/ --out tok/ --set steps=2000`
+    """
+    from unif2ace_model.tokenizer_training import lines_of, tokenizer_settings, train_tokenizer
+
+    metrics = train_tokenizer(shards, out, tokenizer_settings(settings or []), quiet=as_json)
+    emit({"out": str(out), **metrics}, as_json, lambda: print("\n".join(lines_of(out, metrics))))
+
+
 def main() -> None:
     run(app, NAME)
 

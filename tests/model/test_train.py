@@ -19,7 +19,7 @@ from unif2ace_data.run.build import build
 from unif2ace_data.schema import UserError
 from unif2ace_model.checkpoint import load_model
 from unif2ace_model.config import Preset, load_preset
-from unif2ace_model.image_tokenizer import Fsq, FsqConfig, save_fsq
+from unif2ace_model.fsq import Fsq, FsqConfig, save_fsq
 from unif2ace_model.train import checkpoints, train
 
 STEPS = 8
