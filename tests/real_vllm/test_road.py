@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 import pytest
 from recording_proxy import Fault, RecordingProxy
 from vllm_server import MODEL, Server, cpu_environment
@@ -22,7 +23,7 @@ from vllm_server import MODEL, Server, cpu_environment
 from unif2ace_data.captions.vlm import prose_of
 from unif2ace_data.llm.crew import run_rows
 from unif2ace_data.llm.engine import Request
-from unif2ace_data.llm.journal import Journal
+from unif2ace_data.llm.journal import Journal, answers_in
 from unif2ace_data.llm.openai_server import OpenAIServer
 from unif2ace_data.llm.room import AnswerFailed, EngineRoom
 from unif2ace_data.llm.structured import object_of, prose
@@ -38,16 +39,8 @@ KILL_AT = Path(__file__).resolve().parent.parent / "run" / "kill_at.py"
 DISTINCT = ["--subjects", "adults", "--set", "duplicates.perceptual=null", "--set", "duplicates.near_identical=false"]
 # A random model never ends a text of its own accord, so texts are short. It writes words of the taxonomy at random: now and
 # then nothing is left of a caption when what the evidence contradicts is cut. That row fails, as it should.
-SHORT = [
-    "--set",
-    "captions.max_chars=100",
-    "--set",
-    "llm.temperature=1.0",
-    "--set",
-    "llm.image_side=224",
-    "--set",
-    "alarm.max_failed=1",
-]
+SAMPLED = ["--set", "llm.temperature=1.0", "--set", "llm.image_side=224", "--set", "alarm.max_failed=1"]
+SHORT = [*SAMPLED, "--set", "captions.max_chars=100"]
 NOTHING_LEFT = "nothing is left of it"
 
 
@@ -74,8 +67,8 @@ def run(*arguments: str | Path, program: Path = PROGRAM, env: dict[str, str] | N
     return done.stdout
 
 
-def through(url: str) -> list[str]:
-    return ["--model", MODEL, "--base-url", url, "--set", "llm.wait_s=120", "--set", "llm.timeout_s=60", *SHORT]
+def through(url: str, settings: list[str] = SHORT) -> list[str]:
+    return ["--model", MODEL, "--base-url", url, "--set", "llm.wait_s=120", "--set", "llm.timeout_s=60", *settings]
 
 
 def samples(out: Path) -> list[Sample]:
@@ -120,14 +113,14 @@ def test_the_road_through_the_server(raw: Path, proxy: RecordingProxy, tmp_path:
         "--set",
         "captions.recheck=true",
     )
-    run("qa-gen", out, "--engine", "openai", *through(url), "--jsonl", tmp_path / "questions.jsonl")
+    run("qa-gen", out, "--engine", "openai", *through(url, SAMPLED), "--jsonl", tmp_path / "questions.jsonl")
     assert_complete(out, kept, "openai")
     assert len((tmp_path / "questions.jsonl").read_text().splitlines()) == 8 * kept
     assert proxy.repeated() == [] and {r.status for r in proxy.posts} == {200}
     stages = Counter(r.json()["response_format"]["json_schema"]["name"] for r in proxy.posts)
     assert stages["draft"] >= 2 * kept and stages["refine"] >= 2 * kept and stages["qa"] >= kept
     before, root = len(proxy.posts), read_index(out)["root_sha256"]
-    run("qa-gen", out, "--engine", "openai", *through(url))
+    run("qa-gen", out, "--engine", "openai", *through(url, SAMPLED))
     assert len(proxy.posts) == before and read_index(out)["root_sha256"] == root
 
 
@@ -135,13 +128,8 @@ def test_the_road_in_one_process(raw: Path, vllm_python: Path, tiny_vlm: Path, t
     program = vllm_python.parent / "unif2ace-data"
     out = tmp_path / "shards"
     sizes = {"enforce_eager": True, "max_model_len": 16384, "max_num_seqs": 16, "kv_cache_memory_bytes": 64 << 20}
-    engine = [
-        "--model",
-        tiny_vlm,
-        *SHORT,
-        "--set",
-        f"llm.engine_args={orjson.dumps(sizes | {'dtype': 'bfloat16'}).decode()}",
-    ]
+    model = ["--model", tiny_vlm, "--set", f"llm.engine_args={orjson.dumps(sizes | {'dtype': 'bfloat16'}).decode()}"]
+    engine = [*model, *SHORT]
     env = cpu_environment()
     built = run(
         "build",
@@ -159,14 +147,43 @@ def test_the_road_in_one_process(raw: Path, vllm_python: Path, tiny_vlm: Path, t
     )
     kept = orjson.loads(built[built.index("{\n") :])["counts"]["kept"]
     run("caption", out, "--captioner", "vllm", *engine, "--set", "llm.seed=100", program=program, env=env)
-    run("qa-gen", out, "--engine", "vllm", *engine, program=program, env=env)
+    run("qa-gen", out, "--engine", "vllm", *model, *SAMPLED, program=program, env=env)
     assert_complete(out, kept, "vllm")
     assert {s.captioner.model for s in samples(out)} == {tiny_vlm.name}  # no path of this machine
     again = run(
-        "qa-gen", out, "--engine", "vllm", *engine, "--json", program=program, env=env
+        "qa-gen", out, "--engine", "vllm", *model, *SAMPLED, "--json", program=program, env=env
     )  # all journalled: no engine is loaded
     accounts = orjson.loads(again[again.index("{\n") :])["work"]["accounts"]
     assert sum(a["asked"] for a in accounts.values()) == 0
+
+
+def test_an_engine_that_dies_in_this_process_ends_the_run_and_keeps_what_arrived(
+    grounded: Path, vllm_python: Path, tiny_vlm: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(grounded, tmp_path, dirs_exist_ok=True)
+    out, before = tmp_path / "shards", tree(tmp_path / "shards")
+    sizes = {"enforce_eager": True, "max_model_len": 16384, "max_num_seqs": 2, "kv_cache_memory_bytes": 64 << 20}
+    engine = f"llm.engine_args={orjson.dumps(sizes | {'dtype': 'bfloat16'}).decode()}"
+    command = [vllm_python.parent / "unif2ace-data", "caption", out, "--captioner", "vllm", "--model", tiny_vlm, *SHORT]
+    running = subprocess.Popen(
+        [*command, "--set", engine, "--set", "llm.in_flight=2"],
+        stderr=subprocess.PIPE,
+        env=os.environ | cpu_environment() | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"},
+    )
+    journal = tmp_path / "shards.work" / "journal.sqlite"
+    deadline = time.monotonic() + 180
+    while not (journal.is_file() and answers_in(journal) >= 2) and time.monotonic() < deadline:
+        assert running.poll() is None, running.communicate()[1][-3000:]
+        time.sleep(0.02)
+    arrived = answers_in(journal)
+    engines = [p for p in psutil.Process(running.pid).children(recursive=True) if "EngineCore" in " ".join(p.cmdline())]
+    for process in engines or [running]:
+        process.kill()
+    said = running.communicate(timeout=120)[1].decode()
+    assert running.returncode == 1, said[-3000:]
+    ours = [line for line in said.splitlines() if line.startswith("unif2ace-data:")]
+    assert len(ours) == 1 and "the vLLM engine in this process died" in ours[0] and "run the same command" in ours[0]
+    assert answers_in(journal) >= arrived >= 2 and tree(out) == before
 
 
 def test_a_server_killed_in_mid_run_and_started_again(grounded: Path, tiny_vlm: Path, tmp_path: Path) -> None:
@@ -268,7 +285,7 @@ def test_qa_gen_killed_ten_times_gives_the_bytes_of_an_uninterrupted_run(
     grounded: Path, proxy: RecordingProxy, tmp_path: Path
 ) -> None:
     proxy.alike = True
-    arguments = ["qa-gen", "--engine", "openai", *through(proxy.base_url), "--set", "llm.in_flight=2"]
+    arguments = ["qa-gen", "--engine", "openai", *through(proxy.base_url, SAMPLED), "--set", "llm.in_flight=2"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         shutil.copytree(grounded, folder)
@@ -305,7 +322,7 @@ def test_with_one_request_in_flight_nothing_at_all_is_repeated(
         tmp_path / "shards",
         "--engine",
         "openai",
-        *through(proxy.base_url),
+        *through(proxy.base_url, SAMPLED),
         "--set",
         "llm.in_flight=1",
     ]
