@@ -101,8 +101,9 @@ def score_of(log_p: Tensor, rate: Tensor) -> Tensor:
 def score_entropy(score: Tensor, target: Tensor, rate: Tensor) -> Tensor:
     """SEDD's score entropy of masked tokens, per unit of noise: sum_y s_y - r log s_x0 + r (log r - 1), r = 1 / (e^s - 1).
 
-    `score` (..., Q), `target` and `rate` (...). Never negative, 0 at the true score. The general form: with the exact
-    bridge and a softmax over the codes it is -r log p(x0 | x_t), which is what `d3diff` computes.
+    `score` (..., Q), `target` and `rate` (...), rates in (0, 1). Never negative, 0 where only x0 has a score, and that is r.
+    The general form: with the exact bridge and a softmax over the codes it is -r log p(x0 | x_t), which is what `d3diff`
+    computes.
     """
     ratio = 1 / torch.expm1(total_noise(rate))
     own = score.gather(-1, target[..., None])[..., 0]
@@ -126,6 +127,6 @@ def nelbo(log_probs: LogProbs, codes_BN: Tensor, mask: int, draws: int, generato
         count_B = (place_B * tokens).floor().long().clamp(max=tokens - 1) + 1
         noisy_BN = mask_count(codes_BN, count_B, mask, generator)
         log_p_BN = log_probs(noisy_BN, count_B / tokens).gather(-1, codes_BN[..., None])[..., 0]
-        nll_B = -(log_p_BN.double() * (noisy_BN == mask)).sum(-1)
+        nll_B = -log_p_BN.double().where(noisy_BN == mask, 0).sum(-1)  # a model may rule out all else
         total_B += tokens / count_B * nll_B
     return total_B / draws
