@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 import torch
 from unif2ace_models import CLIP, DENSE, FACE, FULL, VOCAB, codes, random_model
 
-from unif2ace_model.decoding import answer, denoiser, spoken, text_nll
+from unif2ace_model.decoding import Denoise, answer, denoiser, spoken, text_nll
 from unif2ace_model.prompts import generation, pack, special_id, understanding
+from unif2ace_model.sampling import ancestral, first_hitting, maskgit
 
 
 def test_answers_from_the_cache_are_those_without_it() -> None:
@@ -63,6 +67,30 @@ def test_logits_from_a_cached_prefix_are_those_of_whole_sequences_and_guidance_i
     again = denoiser(model, captions, 1.75)
     again(noisy, rate * 0.5)
     torch.testing.assert_close(again(noisy, rate), guided)  # a step leaves the cache as it was
+
+
+SAMPLERS: dict[str, Callable[[Denoise, torch.Generator], torch.Tensor]] = {
+    "maskgit": lambda denoise, generator: maskgit(denoise, 2, FULL.image_tokens, FULL.codebook, 5, generator),
+    "ancestral": lambda denoise, generator: ancestral(denoise, 2, FULL.image_tokens, FULL.codebook, 8, generator),
+    "first_hitting": lambda denoise, generator: first_hitting(denoise, 2, FULL.image_tokens, FULL.codebook, generator),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_pictures_from_a_cached_prefix_are_those_of_whole_sequences(name: str) -> None:
+    model, captions = random_model(), [[1, 2, 3, 4], [9]]
+
+    def whole(codes_BN: torch.Tensor, rate_B: torch.Tensor) -> torch.Tensor:
+        rows = zip(captions, codes_BN.numpy(), rate_B, strict=True)
+        batch = pack([generation(text, picture, VOCAB, float(rate)) for text, picture, rate in rows], VOCAB)
+        start = int(batch.start_B[0])
+        return model.code_logits(model(batch).hidden_BSD[:, start : start + FULL.image_tokens])
+
+    cached, uncached = (
+        SAMPLERS[name](denoise, torch.Generator().manual_seed(0)) for denoise in (denoiser(model, captions), whole)
+    )
+    assert torch.equal(cached, uncached)
+    assert cached.max() < FULL.codebook
 
 
 def test_the_nll_of_an_answer_is_the_chain_of_its_tokens() -> None:
