@@ -8,13 +8,16 @@ checkpoints.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
 
 from unif2ace_data.schema import UserError
 from unif2ace_model.fsq import load_fsq
+from unif2ace_model.magvitv2 import load_magvitv2
+from unif2ace_model.vqmodel import load_vqmodel
+from unif2ace_model.weights import folder_of
 
 
 class ImageTokenizer(Protocol):
@@ -38,14 +41,46 @@ class ImageTokenizer(Protocol):
 
 
 def load_image_tokenizer(where: str) -> ImageTokenizer:
-    """`fsq:PATH`. Raises UserError."""
+    """`fsq:PATH`, `magvitv2:PATH` or `diffusers:PATH#SUBFOLDER`; PATH is a folder, or a Hub name in the local cache.
+
+    Raises UserError: none named, another kind, no such folder, or one that holds something else.
+    """
     if not where:
         raise UserError(
             "images.tokenizer is empty: `unif2ace-model tokenizer --shards shards/ --out tok/` makes one, and "
             "`--set images.tokenizer=fsq:tok` takes it",
             2,
         )
-    kind, _, path = where.partition(":")
-    if kind != "fsq" or not path:
-        raise UserError(f"images.tokenizer {where!r}: write fsq:PATH", 2)
-    return load_fsq(Path(path).expanduser())
+    kind, _, place = where.partition(":")
+    if kind not in ("fsq", "magvitv2", "diffusers") or not place:
+        raise UserError(f"images.tokenizer {where!r}: write fsq:PATH, magvitv2:PATH or diffusers:PATH#SUBFOLDER", 2)
+    if kind == "fsq":
+        return load_fsq(folder_of(place))
+    if kind == "magvitv2":
+        return load_magvitv2(folder_of(place))
+    path, _, inside = place.partition("#")
+    return load_vqmodel(folder_of(path) / inside)
+
+
+def check_fit(tokenizer: ImageTokenizer, levels: Sequence[int], size: int, image_tokens: int) -> None:
+    """Whether a model of these levels and image tokens takes this tokenizer's codes of size x size pixels.
+
+    Raises UserError (exit code 2) that names the keys of the preset.
+    """
+    if size % tokenizer.downscale:
+        raise UserError(
+            f"images.size {size} is not a multiple of the tokenizer's {tokenizer.downscale} pixels a code", 2
+        )
+    if tokenizer.levels != list(levels):
+        raise UserError(
+            f"the image tokenizer has the levels {tokenizer.levels} ({tokenizer.codebook_size} codes), the model "
+            f"model.levels={list(levels)}: --set model.levels={str(tokenizer.levels).replace(' ', '')}",
+            2,
+        )
+    tokens = (size // tokenizer.downscale) ** 2
+    if tokens != image_tokens:
+        raise UserError(
+            f"the image tokenizer makes {tokens} codes of a picture of images.size={size}, the model takes "
+            f"model.image_tokens={image_tokens}",
+            2,
+        )

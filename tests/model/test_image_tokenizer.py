@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from unif2ace_data.schema import UserError
 from unif2ace_model.codes import to_codes, to_digits
 from unif2ace_model.fsq import Fsq, FsqConfig, load_fsq, save_fsq
-from unif2ace_model.image_tokenizer import load_image_tokenizer
+from unif2ace_model.image_tokenizer import check_fit, load_image_tokenizer
 
 SMALL = FsqConfig(width=8)
 
@@ -70,8 +70,12 @@ def test_what_is_no_tokenizer_is_said_in_a_line(folder: Path, tmp_path: Path) ->
         load_image_tokenizer("")
     with pytest.raises(UserError, match="write fsq:PATH"):
         load_image_tokenizer(str(folder))
-    with pytest.raises(UserError, match=r"no image tokenizer in .*nowhere: it has no config\.json"):
+    with pytest.raises(UserError, match=r"there is no folder .*nowhere"):
         load_image_tokenizer(f"fsq:{tmp_path / 'nowhere'}")
+    with pytest.raises(UserError, match="no such repository in the local cache of the Hub"):
+        load_image_tokenizer("magvitv2:nobody/nothing")
+    with pytest.raises(UserError, match=r"no image tokenizer in .*: it has no config\.json"):
+        load_image_tokenizer(f"fsq:{tmp_path}")
     config = json.loads((folder / "config.json").read_text())
     for text, said in (
         ("{", "is not JSON"),
@@ -99,3 +103,23 @@ def test_broken_weights_are_said_in_a_line(folder: Path) -> None:
     weights.unlink()
     with pytest.raises(UserError, match=r"model\.safetensors is not there"):
         load_fsq(folder)
+
+
+@pytest.mark.parametrize(
+    ("levels", "size", "image_tokens", "said"),
+    [
+        ([8, 8, 8, 4, 4], 60, 64, "images.size 60 is not a multiple of the tokenizer's 8"),
+        ([2] * 13, 64, 64, "--set model.levels=[8,8,8,4,4]"),
+        (
+            [8, 8, 8, 4, 4],
+            64,
+            256,
+            "makes 64 codes of a picture of images.size=64, the model takes model.image_tokens=256",
+        ),
+    ],
+)
+def test_a_tokenizer_that_does_not_fit_the_model(levels: list[int], size: int, image_tokens: int, said: str) -> None:
+    check_fit(Fsq(SMALL), [8, 8, 8, 4, 4], 64, 64)
+    with pytest.raises(UserError) as caught:
+        check_fit(Fsq(SMALL), levels, size, image_tokens)
+    assert said in caught.value.message and caught.value.exit_code == 2
