@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,7 @@ def train_tokenizer(shards: Path, out: Path, settings: TokenizerSettings, quiet:
     done = finished(out, asked)
     if done is not None:
         return done
+    check_writable(out)
     learnt, shown = read_pictures(shards, index, settings, quiet)
     if not len(learnt):
         raise UserError(
@@ -139,17 +141,25 @@ def finished(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
         return None
     try:
         before = json.loads((out / METRICS).read_bytes())
-        other = [name for name in asked if before[name] != asked[name]]
+        settings = {name for name, value in asked["settings"].items() if before["settings"][name] != value}
+        dataset = before["dataset"] != asked["dataset"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{out} is not empty and no tokenizer of this command: give another --out", 2) from None
-    if other:
-        raise UserError(
-            f"{out} holds a tokenizer with another {' and other '.join(other)}, and models may use its codes: "
-            "give another --out",
-            2,
-        )
+    if dataset or settings:
+        whose = "of another dataset" if dataset else f"with other settings ({', '.join(sorted(settings))})"
+        raise UserError(f"{out} holds a tokenizer {whose}; models may rest on its codes: give another --out", 2)
     load_fsq(out)
     return dict(before)
+
+
+def check_writable(out: Path) -> None:
+    """Before minutes are spent: whether a folder can be made where `out` goes. Raises UserError."""
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.absolute().parent):
+            pass
+    except OSError as error:
+        raise UserError(f"the tokenizer cannot be written to {out} ({error.strerror})") from None
 
 
 def read_pictures(

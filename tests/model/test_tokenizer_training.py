@@ -71,7 +71,9 @@ def test_the_same_call_does_nothing_and_another_is_refused(faces: Path, trained:
     again = train_tokenizer(faces, trained, tokenizer_settings(QUICK), quiet=True)
     assert again == json.loads((trained / "metrics.json").read_text())
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="holds a tokenizer with another settings, and models may use its codes"):
+    with pytest.raises(
+        UserError, match=r"holds a tokenizer with other settings \(seed\); models may rest on its codes"
+    ):
         train_tokenizer(faces, trained, tokenizer_settings([*QUICK, "seed=1"]), quiet=True)
     with pytest.raises(UserError, match="not empty and no tokenizer of this command"):
         train_tokenizer(faces, faces, tokenizer_settings(QUICK), quiet=True)
@@ -108,6 +110,9 @@ def test_what_cannot_be_learnt_from_is_said(built: Path, faces: Path, tmp_path: 
     with pytest.raises(UserError, match="nothing is written"):
         train_tokenizer(faces, tmp_path / "tok", tokenizer_settings([*QUICK, "lr=1e30"]), quiet=True)
     assert not (tmp_path / "tok").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written to"):
+        train_tokenizer(faces, tmp_path / "file" / "tok", tokenizer_settings(QUICK), quiet=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
