@@ -129,6 +129,10 @@ class Objective(Section):
     mask: float = Field(1.0, ge=0, description="weight of the masked-token NLL; 0: score only")
     alpha: float = Field(0.01, ge=0, description="paper: 0.01, of a score term summed over tokens; 0: mask only")
     und: float = Field(1.0, ge=0, description="paper: 1 : 1")
+    und_mean: Literal["tokens", "sequences"] = Field(
+        "tokens",
+        description="Show-o: over tokens; `sequences`: an answer of five tokens counts as a caption of a hundred",
+    )
     gen: float = Field(1.0, ge=0, description="paper: 1 : 1")
     caption_share: float = Field(0.25, ge=0, le=1, description="our choice: understanding samples that are captions")
 

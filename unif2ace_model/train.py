@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import signal
 import sys
 import time
@@ -24,30 +23,25 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
-import yaml
 from torch import Tensor
 from tqdm import tqdm
 
 from unif2ace_data.schema import UserError
-from unif2ace_model.checkpoint import atomic_folder, load_weights, save_model
-from unif2ace_model.config import ModelConfig, Preset, load_preset
+from unif2ace_model.config import ModelConfig, Preset
 from unif2ace_model.data import Dataset, open_dataset
 from unif2ace_model.decoding import label_nll
 from unif2ace_model.diffusion import d3diff
 from unif2ace_model.flops import cost_of, peak_flops, step_flops
 from unif2ace_model.mixture import Mixture, mixture_of
 from unif2ace_model.model import UniF2ace
-from unif2ace_model.moe import GROUPS, Load, Router, TokenMoeLayer, balance_loss, max_violation, update_bias
+from unif2ace_model.moe import Router, TokenMoeLayer, balance_loss, update_bias
 from unif2ace_model.prompts import IGNORED, Batch
+from unif2ace_model.routers import router_facts, token_loads
+from unif2ace_model.run_folder import Log, begin, resume, save, text_tokenizer
 from unif2ace_model.samples import write_samples
-from unif2ace_model.text import FILE as TEXT_FILE
-from unif2ace_model.text import TextTokenizer, learn_tokenizer, load_tokenizer
+from unif2ace_model.text import TextTokenizer
 from unif2ace_model.transformer import Loads
-
-PRESET, METRICS, STATE, TRAINER = "preset.yaml", "metrics.jsonl", "state.json", "trainer.pt"
-MAY_CHANGE = {"log_every", "save_every", "keep", "sample_every"}  # of `run`: they decide no weight
 
 
 @dataclass(slots=True)
@@ -64,6 +58,7 @@ class Trained:
 class Counts:
     """What the sums of a step's losses are divided by: taken over all its parts before any is computed."""
 
+    answers: int  # sequences with labels
     answer_tokens: int
     masked: int
     generated: int
@@ -127,57 +122,6 @@ def train(shards: Path, out: Path, preset: Preset, quiet: bool = False) -> Train
     return Trained(out, step, log.last, step < preset.optim.steps)
 
 
-def begin(out: Path, preset: Preset) -> Preset:
-    """Make the run's folder, or check that it is of the same preset. Gives the preset to go on with."""
-    file = out / PRESET
-    if file.is_file():
-        before = load_preset(str(file))
-        different = [key for key in differences(before.model_dump(), preset.model_dump()) if key[:2] not in allowed()]
-        if different:
-            named = ", ".join(".".join(key) for key in different[:4])
-            raise UserError(f"{out} is a run with other settings ({named}): go on with those, or give another --out", 2)
-    elif out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty and no run of this trainer: give another --out", 2)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        partial = out / f".{PRESET}.partial"
-        partial.write_text(yaml.safe_dump(preset.model_dump(mode="json"), sort_keys=False))
-        partial.rename(file)
-    except OSError as error:
-        raise UserError(f"the run cannot be written to {out} ({error.strerror})") from None
-    return preset
-
-
-def allowed() -> set[tuple[str, ...]]:
-    return {("run", key) for key in MAY_CHANGE}
-
-
-def differences(one: Any, other: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in one:
-            yield from differences(one[key], other.get(key), (*path, key))
-    elif json.dumps(one) != json.dumps(other):
-        yield path
-
-
-def text_tokenizer(out: Path, dataset: Dataset, preset: Preset) -> TextTokenizer:
-    """The run's own, or what the preset names; one that is learnt sees the training split alone."""
-    if (out / TEXT_FILE).is_file():
-        return load_tokenizer(str(out))
-    kind, _, size = preset.text.tokenizer.partition(":")
-    if kind == "train":
-        if not size.isdigit():
-            raise UserError(f"text.tokenizer {preset.text.tokenizer!r}: write train:SIZE, for example train:4096", 2)
-        records = dataset.of("train")
-        texts = [r.caption for r in records]
-        texts += [text for r in records for qa in r.qa for text in (qa["question"], qa["answer"])]
-        text = learn_tokenizer(texts, int(size))
-    else:
-        text = load_tokenizer(preset.text.tokenizer)
-    text.save(out)
-    return text
-
-
 def filled(config: ModelConfig, dataset: Dataset, text: TextTokenizer) -> ModelConfig:
     """The model's configuration with what the data decide. Raises UserError where they do not fit it."""
     tokens = dataset.shards[0].codes.shape[-1] if dataset.shards else config.image_tokens
@@ -230,8 +174,11 @@ def losses(
     output = model(batch)
     terms: dict[str, Tensor] = {}
     if counts.answer_tokens:
-        nll_B, _ = label_nll(model, output.hidden_BSD, batch.labels_BS)
-        terms["und"] = objective.und * nll_B.sum() / counts.answer_tokens
+        nll_B, tokens_B = label_nll(model, output.hidden_BSD, batch.labels_BS)
+        if objective.und_mean == "tokens":
+            terms["und"] = objective.und * nll_B.sum() / counts.answer_tokens
+        else:
+            terms["und"] = objective.und * (nll_B / tokens_B.clamp(min=1)).sum() / counts.answers
     row_M, place_M = (batch.targets_BN != IGNORED).nonzero(as_tuple=True)
     if counts.masked:
         hidden_MD = output.hidden_BSD[row_M, batch.start_B[row_M] + place_M]
@@ -249,6 +196,7 @@ def losses(
 
 def counts_of(parts: list[Batch]) -> Counts:
     return Counts(
+        answers=sum(int((part.labels_BS != IGNORED).any(1).sum()) for part in parts),
         answer_tokens=sum(int((part.labels_BS[:, 1:] != IGNORED).sum()) for part in parts),
         masked=sum(int((part.targets_BN != IGNORED).sum()) for part in parts),
         generated=sum(int((part.group_B == 1).sum()) for part in parts),
@@ -302,151 +250,6 @@ def not_finite(out: Path, mixture: Mixture, step: int, values: dict[str, float],
         f"step {step}: {bad}; {kept}. The batch (samples {', '.join((batch['und'] + batch['gen'])[:3])}, …) is in {file}. "
         "Lower optim.lr or optim.clip, or look at those samples, and train into another --out"
     )
-
-
-# ------------------------------------------------------------------ routers
-
-
-def token_loads(loads: list[list[Loads]]) -> list[Load]:
-    """The token routers' loads of each layer, summed over the parts of a step."""
-    summed = []
-    for layer in zip(*loads, strict=True):
-        found = [load.tokens for load in layer if load.tokens is not None]
-        if found:
-            summed.append(
-                Load(
-                    torch.stack([load.chosen_GN for load in found]).sum(0),
-                    torch.stack([load.score_GN.detach() for load in found]).sum(0),
-                    torch.stack([load.tokens_G for load in found]).sum(0),
-                )
-            )
-    return summed
-
-
-def router_facts(loads: list[list[Loads]]) -> dict[str, Any]:
-    """By group: MaxVio, dead experts and the routers' entropy (nats) of each layer; how often each sequence expert was."""
-    facts: dict[str, Any] = {}
-    layers = token_loads(loads)
-    for number, group in enumerate(GROUPS):
-        if layers and all(int(load.tokens_G[number]) for load in layers):
-            mean = [load.score_GN[number] / load.tokens_G[number] for load in layers]
-            facts[group] = {
-                "max_violation": [round(float(max_violation(load.chosen_GN)[number]), 4) for load in layers],
-                "dead": [int((load.chosen_GN[number] == 0).sum()) for load in layers],
-                "entropy": [round(float(-(p * p.clamp(min=1e-9).log()).sum()), 4) for p in mean],
-            }
-        taken = []
-        for layer in zip(*loads, strict=True):
-            chosen = [load.sequences[number].chosen_GN[0] for load in layer if number in load.sequences]
-            rows = sum(int(load.sequences[number].tokens_G[0]) for load in layer if number in load.sequences)
-            if chosen:
-                taken.append([round(int(n) / rows, 4) for n in torch.stack(chosen).sum(0)])
-        if taken:
-            facts.setdefault(group, {})["sequence_experts"] = taken
-    return facts
-
-
-# ------------------------------------------------------------------ checkpoints and logs
-
-
-def checkpoints(out: Path) -> list[Path]:
-    """The run's checkpoints, oldest first."""
-    return sorted(path for path in out.glob("step-*") if (path / STATE).is_file())
-
-
-def latest(out: Path) -> Path:
-    """Raises UserError where there is none."""
-    found = checkpoints(out)
-    if not found:
-        raise UserError(f"no checkpoint in {out}: `unif2ace-model train --out {out}` writes them", 2)
-    return found[-1]
-
-
-def save(
-    out: Path, step: int, model: UniF2ace, optimizer: torch.optim.Optimizer, dataset: Dataset, preset: Preset
-) -> None:
-    """Write a checkpoint whole or not at all, and remove those beyond `run.keep`."""
-    try:
-        with atomic_folder(out / f"step-{step:06d}") as folder:
-            save_model(model, folder)
-            chance = {"torch": torch.get_rng_state()}
-            if torch.cuda.is_available():
-                chance["cuda"] = torch.cuda.get_rng_state()
-            torch.save({"optimizer": optimizer.state_dict(), "chance": chance}, folder / TRAINER)
-            state = {"step": step, "dataset": dataset.root_sha256}
-            (folder / STATE).write_text(json.dumps(state) + "\n")
-    except OSError as error:
-        raise UserError(f"checkpoint of step {step} cannot be written to {out} ({error.strerror})") from None
-    for old in checkpoints(out)[: -preset.run.keep]:
-        shutil.rmtree(old)
-
-
-def resume(out: Path, model: UniF2ace, optimizer: torch.optim.Optimizer, dataset: Dataset) -> int:
-    """Take up the latest checkpoint; the step to go on from. Raises UserError: another dataset, a broken checkpoint."""
-    found = checkpoints(out)
-    if not found:
-        return 0
-    folder = found[-1]
-    state = json.loads((folder / STATE).read_text())
-    if state["dataset"] != dataset.root_sha256:
-        raise UserError(
-            f"{out} was trained on another dataset (root {state['dataset'][:12]}, this one is {dataset.root_sha256[:12]}): "
-            "give another --out"
-        )
-    load_weights(model, folder)
-    try:
-        kept = torch.load(folder / TRAINER, map_location="cpu", weights_only=True)
-        optimizer.load_state_dict(kept["optimizer"])
-        torch.set_rng_state(kept["chance"]["torch"])
-        if torch.cuda.is_available() and "cuda" in kept["chance"]:
-            torch.cuda.set_rng_state(kept["chance"]["cuda"])
-    except Exception as error:  # torch raises nearly anything on a broken file
-        raise UserError(
-            f"{folder / TRAINER} cannot be read ({error}): delete {folder} to go on from an older one"
-        ) from None
-    return int(state["step"])
-
-
-class Log:
-    """metrics.jsonl and TensorBoard. Lines of steps after the checkpoint that is taken up are dropped: they come again."""
-
-    def __init__(self, out: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.last: dict[str, Any] = {}
-        file = out / METRICS
-        lines = file.read_text().splitlines() if file.is_file() else []
-        kept = [line for line in lines if whole(line) and json.loads(line)["step"] <= step]
-        file.write_text("".join(line + "\n" for line in kept))
-        self._file = file.open("a")
-        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step)
-
-    def write(self, step: int, values: dict[str, Any], router: dict[str, Any]) -> None:
-        self.last = {"step": step} | {k: rounded(v) for k, v in values.items()}
-        self._file.write(json.dumps(self.last | {"router": router}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            if value is not None:
-                self._board.add_scalar(name, value, step)
-        for group, facts in router.items():
-            for layer, value in enumerate(facts.get("max_violation", [])):
-                self._board.add_scalar(f"max_violation/{group}/{layer}", value, step)
-
-    def close(self) -> None:
-        self._file.close()
-        self._board.close()
-
-
-def whole(line: str) -> bool:
-    """Whether a line was written to its end (a kill may leave half of one)."""
-    try:
-        return "step" in json.loads(line)
-    except ValueError:
-        return False
-
-
-def rounded(value: float | None) -> float | None:
-    return None if value is None else float(np.format_float_positional(value, 6, fractional=False))
 
 
 def line_of(step: int, steps: int, values: dict[str, float], speed: dict[str, float | None]) -> str:

@@ -20,7 +20,8 @@ from unif2ace_data.schema import UserError
 from unif2ace_model.checkpoint import load_model
 from unif2ace_model.config import Preset, load_preset
 from unif2ace_model.fsq import Fsq, FsqConfig, save_fsq
-from unif2ace_model.train import checkpoints, train
+from unif2ace_model.run_folder import checkpoints
+from unif2ace_model.train import train
 
 STEPS = 8
 

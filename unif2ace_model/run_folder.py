@@ -1,0 +1,178 @@
+"""The folder of a training run: what was asked, the text tokenizer, checkpoints, metrics. See train.py for its layout."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from unif2ace_data.schema import UserError
+from unif2ace_model.checkpoint import atomic_folder, load_weights, save_model
+from unif2ace_model.config import Preset, load_preset
+from unif2ace_model.data import Dataset
+from unif2ace_model.model import UniF2ace
+from unif2ace_model.text import FILE as TEXT_FILE
+from unif2ace_model.text import TextTokenizer, learn_tokenizer, load_tokenizer
+
+PRESET, METRICS, STATE, TRAINER = "preset.yaml", "metrics.jsonl", "state.json", "trainer.pt"
+MAY_CHANGE = {"log_every", "save_every", "keep", "sample_every"}  # of `run`: they decide no weight
+
+
+def begin(out: Path, preset: Preset) -> Preset:
+    """Make the run's folder, or check that it is of the same preset. Gives the preset to go on with."""
+    file = out / PRESET
+    if file.is_file():
+        before = load_preset(str(file))
+        different = [key for key in differences(before.model_dump(), preset.model_dump()) if key[:2] not in allowed()]
+        if different:
+            named = ", ".join(".".join(key) for key in different[:4])
+            raise UserError(f"{out} is a run with other settings ({named}): go on with those, or give another --out", 2)
+    elif out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and no run of this trainer: give another --out", 2)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        partial = out / f".{PRESET}.partial"
+        partial.write_text(yaml.safe_dump(preset.model_dump(mode="json"), sort_keys=False))
+        partial.rename(file)
+    except OSError as error:
+        raise UserError(f"the run cannot be written to {out} ({error.strerror})") from None
+    return preset
+
+
+def allowed() -> set[tuple[str, ...]]:
+    return {("run", key) for key in MAY_CHANGE}
+
+
+def differences(one: Any, other: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in one:
+            yield from differences(one[key], other.get(key), (*path, key))
+    elif json.dumps(one) != json.dumps(other):
+        yield path
+
+
+def text_tokenizer(out: Path, dataset: Dataset, preset: Preset) -> TextTokenizer:
+    """The run's own, or what the preset names; one that is learnt sees the training split alone."""
+    if (out / TEXT_FILE).is_file():
+        return load_tokenizer(str(out))
+    kind, _, size = preset.text.tokenizer.partition(":")
+    if kind == "train":
+        if not size.isdigit():
+            raise UserError(f"text.tokenizer {preset.text.tokenizer!r}: write train:SIZE, for example train:4096", 2)
+        records = dataset.of("train")
+        texts = [r.caption for r in records]
+        texts += [text for r in records for qa in r.qa for text in (qa["question"], qa["answer"])]
+        text = learn_tokenizer(texts, int(size))
+    else:
+        text = load_tokenizer(preset.text.tokenizer)
+    text.save(out)
+    return text
+
+
+# ------------------------------------------------------------------ checkpoints and logs
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """The run's checkpoints, oldest first."""
+    return sorted(path for path in out.glob("step-*") if (path / STATE).is_file())
+
+
+def latest(out: Path) -> Path:
+    """Raises UserError where there is none."""
+    found = checkpoints(out)
+    if not found:
+        raise UserError(f"no checkpoint in {out}: `unif2ace-model train --out {out}` writes them", 2)
+    return found[-1]
+
+
+def save(
+    out: Path, step: int, model: UniF2ace, optimizer: torch.optim.Optimizer, dataset: Dataset, preset: Preset
+) -> None:
+    """Write a checkpoint whole or not at all, and remove those beyond `run.keep`."""
+    try:
+        with atomic_folder(out / f"step-{step:06d}") as folder:
+            save_model(model, folder)
+            chance = {"torch": torch.get_rng_state()}
+            if torch.cuda.is_available():
+                chance["cuda"] = torch.cuda.get_rng_state()
+            torch.save({"optimizer": optimizer.state_dict(), "chance": chance}, folder / TRAINER)
+            state = {"step": step, "dataset": dataset.root_sha256}
+            (folder / STATE).write_text(json.dumps(state) + "\n")
+    except OSError as error:
+        raise UserError(f"checkpoint of step {step} cannot be written to {out} ({error.strerror})") from None
+    for old in checkpoints(out)[: -preset.run.keep]:
+        shutil.rmtree(old)
+
+
+def resume(out: Path, model: UniF2ace, optimizer: torch.optim.Optimizer, dataset: Dataset) -> int:
+    """Take up the latest checkpoint; the step to go on from. Raises UserError: another dataset, a broken checkpoint."""
+    found = checkpoints(out)
+    if not found:
+        return 0
+    folder = found[-1]
+    state = json.loads((folder / STATE).read_text())
+    if state["dataset"] != dataset.root_sha256:
+        raise UserError(
+            f"{out} was trained on another dataset (root {state['dataset'][:12]}, this one is {dataset.root_sha256[:12]}): "
+            "give another --out"
+        )
+    load_weights(model, folder)
+    try:
+        kept = torch.load(folder / TRAINER, map_location="cpu", weights_only=True)
+        optimizer.load_state_dict(kept["optimizer"])
+        torch.set_rng_state(kept["chance"]["torch"])
+        if torch.cuda.is_available() and "cuda" in kept["chance"]:
+            torch.cuda.set_rng_state(kept["chance"]["cuda"])
+    except Exception as error:  # torch raises nearly anything on a broken file
+        raise UserError(
+            f"{folder / TRAINER} cannot be read ({error}): delete {folder} to go on from an older one"
+        ) from None
+    return int(state["step"])
+
+
+class Log:
+    """metrics.jsonl and TensorBoard. Lines of steps after the checkpoint that is taken up are dropped: they come again."""
+
+    def __init__(self, out: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.last: dict[str, Any] = {}
+        file = out / METRICS
+        lines = file.read_text().splitlines() if file.is_file() else []
+        kept = [line for line in lines if whole(line) and json.loads(line)["step"] <= step]
+        file.write_text("".join(line + "\n" for line in kept))
+        self._file = file.open("a")
+        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step)
+
+    def write(self, step: int, values: dict[str, Any], router: dict[str, Any]) -> None:
+        self.last = {"step": step} | {k: rounded(v) for k, v in values.items()}
+        self._file.write(json.dumps(self.last | {"router": router}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if value is not None:
+                self._board.add_scalar(name, value, step)
+        for group, facts in router.items():
+            for layer, value in enumerate(facts.get("max_violation", [])):
+                self._board.add_scalar(f"max_violation/{group}/{layer}", value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+
+
+def whole(line: str) -> bool:
+    """Whether a line was written to its end (a kill may leave half of one)."""
+    try:
+        return "step" in json.loads(line)
+    except ValueError:
+        return False
+
+
+def rounded(value: float | None) -> float | None:
+    return None if value is None else float(np.format_float_positional(value, 6, fractional=False))
