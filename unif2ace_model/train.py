@@ -33,6 +33,7 @@ from unif2ace_model.data import Dataset, open_dataset
 from unif2ace_model.decoding import label_nll
 from unif2ace_model.diffusion import d3diff
 from unif2ace_model.flops import cost_of, peak_flops, step_flops
+from unif2ace_model.image_tokenizer import check_fit, load_image_tokenizer
 from unif2ace_model.mixture import Mixture, mixture_of
 from unif2ace_model.model import UniF2ace
 from unif2ace_model.moe import Router, TokenMoeLayer, balance_loss, update_bias
@@ -74,6 +75,8 @@ def train(shards: Path, out: Path, preset: Preset, quiet: bool = False) -> Train
     run's, a loss that is not finite (the last good checkpoint stays, the message says which batch).
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = load_image_tokenizer(preset.images.tokenizer)  # before anything is written or encoded
+    check_fit(tokenizer, preset.model.levels, preset.images.size, preset.model.image_tokens)
     preset = begin(out, preset)
     dataset = open_dataset(shards, preset.images, preset.features, quiet)
     text = text_tokenizer(out, dataset, preset)
@@ -124,12 +127,6 @@ def train(shards: Path, out: Path, preset: Preset, quiet: bool = False) -> Train
 
 def filled(config: ModelConfig, dataset: Dataset, text: TextTokenizer) -> ModelConfig:
     """The model's configuration with what the data decide. Raises UserError where they do not fit it."""
-    tokens = dataset.shards[0].codes.shape[-1] if dataset.shards else config.image_tokens
-    if tokens != config.image_tokens:
-        raise UserError(
-            f"the image tokenizer makes {tokens} codes of a picture, the model takes model.image_tokens={config.image_tokens}",
-            2,
-        )
     if config.text_vocab not in (0, text.size):
         raise UserError(f"the text tokenizer has {text.size} ids, the model model.text_vocab={config.text_vocab}", 2)
     widths = {f"{name}_dim": dataset.widths.get(name, 0) for name in config.guests}

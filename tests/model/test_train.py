@@ -134,5 +134,9 @@ def test_what_cannot_be_trained_is_said(asked: Path, built: Path, preset: Preset
     with pytest.raises(UserError, match=r"other settings \(optim\.steps\)"):
         train(asked, tmp_path / "c", preset, quiet=True)
     tokens = preset.model.model_copy(update={"image_tokens": 64})
+    images = preset.images.model_copy(update={"tokenizer": ""})
+    with pytest.raises(UserError, match=r"images\.tokenizer is empty: `unif2ace-model tokenizer"):
+        train(asked, tmp_path / "e", preset.model_copy(update={"images": images}), quiet=True)
+    assert not (tmp_path / "e").exists()
     with pytest.raises(UserError, match="makes 16 codes"):
         train(asked, tmp_path / "d", preset.model_copy(update={"model": tokens}), quiet=True)
