@@ -57,6 +57,36 @@ def attributes(
     emit(report_json(report), as_json, lambda: print_report(report))
 
 
+@app.command("eval")
+def evaluation(
+    run_: Annotated[
+        Path, typer.Option("--run", help="A run of `train` (its latest checkpoint), or a checkpoint's folder.")
+    ],
+    shards: Annotated[Path, typer.Option("--shards", help="The dataset.")] = Path("shards"),
+    split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
+    out: Annotated[Path | None, typer.Option("--out", help="Write the whole report here, as JSON.")] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="Parts, separated by commas: qa, captions, nelbo. Default: all.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="At most so many samples, evenly spread; 0: all.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure a trained model on a split: answers, captions, image likelihood.
+
+    Example: `unif2ace-model eval --run runs/x --shards shards/ --split test --out eval.json`
+    """
+    from rich.console import Console
+
+    from unif2ace_model.evaluate import PARTS, checked_split, evaluate, save_report
+    from unif2ace_model.evaluate_table import render_report
+
+    parts = only.split(",") if only is not None else PARTS
+    report = evaluate(run_, shards, checked_split(split), parts, limit, quiet=as_json)
+    if out is not None:
+        save_report(report, out)
+    emit(report, as_json, lambda: Console().print(render_report(report)))
+
+
 def report_json(report: Report) -> dict[str, Any]:
     return {
         "out": str(report.out),

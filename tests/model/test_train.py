@@ -12,44 +12,14 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from unif2ace_data.recipe import SourceSpec, load_recipe
-from unif2ace_data.run.build import build
 from unif2ace_data.schema import UserError
 from unif2ace_model.checkpoint import load_model
-from unif2ace_model.config import Preset, load_preset
-from unif2ace_model.fsq import Fsq, FsqConfig, save_fsq
+from unif2ace_model.config import Preset
 from unif2ace_model.run_folder import checkpoints
 from unif2ace_model.train import train
 
 STEPS = 8
-
-
-@pytest.fixture(scope="module")
-def asked(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of the examples with questions."""
-    out = tmp_path_factory.mktemp("asked") / "shards"
-    recipe = load_recipe("embedded", ["subjects=adults"])
-    build(recipe.model_copy(update={"sources": [SourceSpec(path=str(examples))]}), out, quiet=True)
-    subprocess.run([str(Path(sys.executable).parent / "unif2ace-data"), "qa-gen", str(out)], check=True)
-    return out
-
-
-@pytest.fixture(scope="module")
-def preset(tmp_path_factory: pytest.TempPathFactory) -> Preset:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    torch.manual_seed(0)
-    save_fsq(Fsq(FsqConfig(width=16)), folder)
-    return load_preset(
-        "train-tiny",
-        [
-            f"images.tokenizer=fsq:{folder}", "images.size=32", "images.views=2", "model.image_tokens=16",
-            "model.dim=32", "model.layers=2", "model.ffn_dim=64", "model.token_moe.expert_dim=16",
-            "text.tokenizer=train:400", "optim.und_batch=4", "optim.gen_batch=2", "optim.accumulate=2",
-            f"optim.steps={STEPS}", "run.save_every=3", "run.sample_every=5", "run.log_every=2",
-        ],
-    )  # fmt: skip
 
 
 def weights(run: Path) -> bytes:
