@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from unif2ace_data.program import Json, emit, run
 
 if TYPE_CHECKING:
     from unif2ace_model.attributes import Report
+    from unif2ace_model.train import Trained
 
 NAME = "unif2ace-model"
 app = typer.Typer(
@@ -27,6 +29,54 @@ app = typer.Typer(
 @app.callback()
 def commands() -> None:
     """What learns from a dataset that `unif2ace-data` built."""
+
+
+Changes = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in the preset. Repeatable.")]
+
+
+@app.command()
+def train(
+    shards: Annotated[Path, typer.Option("--shards", help="The dataset, with questions (qa-gen).")] = Path("shards"),
+    out: Annotated[Path, typer.Option("--out", help="The run's folder: checkpoints, metrics, samples.")] = Path("run"),
+    preset: Annotated[
+        str, typer.Option("--preset", help="A preset: a name in pipelines/ or a YAML file.")
+    ] = "train-tiny",
+    settings: Changes = None,
+    as_json: Json = False,
+) -> None:
+    """Train the model. The same command goes on with a run that was stopped or killed.
+
+    Example: `unif2ace-model train --shards shards/ --preset train-tiny --out run/`
+    """
+    from unif2ace_model.config import load_preset
+    from unif2ace_model.run_folder import latest
+    from unif2ace_model.train import train as fit
+
+    chosen = load_preset(preset, settings or [])
+    done = fit(shards, out, chosen, quiet=as_json)
+    answer = {
+        "out": str(out), "checkpoint": str(latest(out)), "step": done.step, "steps": chosen.optim.steps,
+        "stopped": done.stopped, "last": done.last,
+    }  # fmt: skip
+    emit(answer, as_json, lambda: print_run(done, chosen.optim.steps, latest(out), shards))
+    if done.stopped:
+        print(f"{NAME}: stopped after step {done.step}, saved; run the same command to go on", file=sys.stderr)
+        raise typer.Exit(130)
+
+
+def print_run(done: Trained, steps: int, checkpoint: Path, shards: Path) -> None:
+    losses = [name for name in ("loss", "und", "gen_mask", "gen_score", "balance") if done.last.get(name) is not None]
+    print(f"steps        {done.step} of {steps}")
+    if losses:
+        print(
+            f"losses       {'  '.join(f'{name} {done.last[name]:.4f}' for name in losses)} (step {done.last['step']})"
+        )
+        print(f"speed        {done.last['tokens_per_second']:,.0f} tokens/s")
+    print(f"checkpoint   {checkpoint}")
+    if not done.stopped:
+        print(f"next         {NAME} eval --run {done.out} --shards {shards} --split test")
+        print(f'             {NAME} generate --run {done.out} --prompt "A smiling woman." --out grid.png')
+        print(f'             {NAME} answer --run {done.out} --image photo.jpg --question "Is the person smiling?"')
 
 
 @app.command()

@@ -108,7 +108,9 @@ class ModelConfig(Section):
 
 
 class Images(Section):
-    tokenizer: str = Field("", description="fsq:PATH, magvitv2:PATH, diffusers:PATH#vqvae")
+    tokenizer: str = Field(
+        "", description="train (or train:STEPS) learns one into the run; fsq:PATH, magvitv2:PATH, diffusers:PATH#vqvae"
+    )
     size: int = Field(256, ge=8, description="paper: 256 pixels")
     views: int = Field(1, ge=1, description="our choice: shifted and mirrored versions of a photograph, cached")
 

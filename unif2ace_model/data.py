@@ -73,10 +73,7 @@ class Dataset:
         """The samples of a split, by key. Raises UserError where there are none."""
         found = [record for record in self.records if record.split == split]
         if not found:
-            raise UserError(
-                f"the dataset has no samples in {split!r}: build it with a larger share, "
-                f"for example --set splits.train=0.7 --set splits.validation=0.1 --set splits.test=0.2"
-            )
+            raise UserError(no_samples(split))
         return found
 
     def codes(self, record: Record, view: int = 0) -> np.ndarray:
@@ -90,6 +87,13 @@ class Dataset:
             return None
         rows = [a[record.row] for a, record in zip(arrays, records, strict=True)]
         return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+
+def no_samples(split: Split) -> str:
+    return (
+        f"the dataset has no samples in {split!r}: build it with a larger share, "
+        f"for example --set splits.train=0.7 --set splits.validation=0.1 --set splits.test=0.2"
+    )
 
 
 # ------------------------------------------------------------------ reading and encoding

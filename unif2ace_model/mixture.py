@@ -21,6 +21,7 @@ from unif2ace_model.prompts import IGNORED, Batch, Layout, generation, pack, und
 from unif2ace_model.text import TextTokenizer
 
 DESCRIBE = "Describe the person in this picture."
+NO_QUESTIONS = "the dataset has no questions: run `unif2ace-data qa-gen` on it first"
 UND_STREAM, GEN_STREAM, NOISE_STREAM = range(3)
 
 
@@ -42,7 +43,7 @@ class Texts:
 def texts_of(records: Sequence[Record], text: TextTokenizer, most: int) -> Texts:
     """Tokenize captions (up to `most` ids) and questions. Raises UserError where no sample has a question."""
     if not any(record.qa for record in records):
-        raise UserError("the dataset has no questions: run `unif2ace-data qa-gen` on it first")
+        raise UserError(NO_QUESTIONS)
     pairs = [
         [(text.encode(question_text(qa["question"])), text.encode(qa["answer"])[:most]) for qa in record.qa]
         for record in records

@@ -24,8 +24,8 @@ PRESET, METRICS, STATE, TRAINER = "preset.yaml", "metrics.jsonl", "state.json", 
 MAY_CHANGE = {"log_every", "save_every", "keep", "sample_every"}  # of `run`: they decide no weight
 
 
-def begin(out: Path, preset: Preset) -> Preset:
-    """Make the run's folder, or check that it is of the same preset. Gives the preset to go on with."""
+def begin(out: Path, preset: Preset) -> None:
+    """Make the run's folder, or check that it is of the same preset. Raises UserError."""
     file = out / PRESET
     if file.is_file():
         before = load_preset(str(file))
@@ -42,7 +42,6 @@ def begin(out: Path, preset: Preset) -> Preset:
         partial.rename(file)
     except OSError as error:
         raise UserError(f"the run cannot be written to {out} ({error.strerror})") from None
-    return preset
 
 
 def allowed() -> set[tuple[str, ...]]:
@@ -142,11 +141,12 @@ class Log:
     def __init__(self, out: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.last: dict[str, Any] = {}
         file = out / METRICS
         lines = file.read_text().splitlines() if file.is_file() else []
         kept = [line for line in lines if whole(line) and json.loads(line)["step"] <= step]
         file.write_text("".join(line + "\n" for line in kept))
+        self.last: dict[str, Any] = json.loads(kept[-1]) if kept else {}
+        self.last.pop("router", None)
         self._file = file.open("a")
         self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step)
 

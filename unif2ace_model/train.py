@@ -2,6 +2,7 @@
 
     runs/x/preset.yaml          what was asked, resolved       runs/x/metrics.jsonl   one line every `run.log_every` steps
     runs/x/tokenizer.json       of the text                    runs/x/tensorboard/    the same for TensorBoard
+    runs/x/image_tokenizer/     with images.tokenizer: train   runs/x/faces.yaml      how the dataset's crops were made
     runs/x/step-000500/         a checkpoint: config.json, model.safetensors, trainer.pt (optimizer, chance), state.json
     runs/x/samples/             pictures and answers at intervals
 
@@ -27,19 +28,22 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from unif2ace_data.release.read import sample_records
 from unif2ace_data.schema import UserError
+from unif2ace_data.shards import read_index
 from unif2ace_model.config import ModelConfig, Preset
-from unif2ace_model.data import Dataset, open_dataset
+from unif2ace_model.data import Dataset, no_samples, open_dataset
 from unif2ace_model.decoding import label_nll
 from unif2ace_model.diffusion import d3diff
 from unif2ace_model.flops import cost_of, peak_flops, step_flops
-from unif2ace_model.image_tokenizer import check_fit, load_image_tokenizer
-from unif2ace_model.mixture import Mixture, mixture_of
+from unif2ace_model.mixture import NO_QUESTIONS, Mixture, mixture_of
 from unif2ace_model.model import UniF2ace
 from unif2ace_model.moe import Router, TokenMoeLayer, balance_loss, update_bias
+from unif2ace_model.photograph import keep_faces
 from unif2ace_model.prompts import IGNORED, Batch
 from unif2ace_model.routers import router_facts, token_loads
 from unif2ace_model.run_folder import Log, begin, resume, save, text_tokenizer
+from unif2ace_model.run_tokenizer import provide_tokenizer, tokenizer_to_train
 from unif2ace_model.samples import write_samples
 from unif2ace_model.text import TextTokenizer
 from unif2ace_model.transformer import Loads
@@ -75,9 +79,11 @@ def train(shards: Path, out: Path, preset: Preset, quiet: bool = False) -> Train
     run's, a loss that is not finite (the last good checkpoint stays, the message says which batch).
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer = load_image_tokenizer(preset.images.tokenizer)  # before anything is written or encoded
-    check_fit(tokenizer, preset.model.levels, preset.images.size, preset.model.image_tokens)
-    preset = begin(out, preset)
+    check_dataset(shards)
+    tokenizer_to_train(preset)  # what does not go together is said before anything is written
+    begin(out, preset)
+    keep_faces(shards, out)
+    preset = provide_tokenizer(shards, out, preset, quiet)
     dataset = open_dataset(shards, preset.images, preset.features, quiet)
     text = text_tokenizer(out, dataset, preset)
     torch.use_deterministic_algorithms(device.type == "cpu")  # exact resumption is promised on the CPU
@@ -123,6 +129,15 @@ def train(shards: Path, out: Path, preset: Preset, quiet: bool = False) -> Train
         save(out, step, model, optimizer, dataset, preset)
     log.close()
     return Trained(out, step, log.last, step < preset.optim.steps)
+
+
+def check_dataset(shards: Path) -> None:
+    """Before minutes are spent on a tokenizer and on codes. Raises UserError: no dataset, no `train`, no questions in it."""
+    names = [str(entry["name"]) for entry in read_index(shards)["shards"] if entry["split"] == "train"]
+    if not names:
+        raise UserError(no_samples("train"))
+    if not any(record["qa"] for name in names for record in sample_records(shards / name)):
+        raise UserError(NO_QUESTIONS)
 
 
 def filled(config: ModelConfig, dataset: Dataset, text: TextTokenizer) -> ModelConfig:

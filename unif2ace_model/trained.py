@@ -16,13 +16,15 @@ from unif2ace_model.checkpoint import CONFIG, WEIGHTS, load_model
 from unif2ace_model.config import Preset, load_preset
 from unif2ace_model.model import UniF2ace
 from unif2ace_model.run_folder import PRESET, STATE, latest
+from unif2ace_model.run_tokenizer import with_tokenizer
 from unif2ace_model.text import TextTokenizer, load_tokenizer
 
 
 @dataclass(slots=True)
 class TrainedModel:
-    """`sha256`: of the weights; `dataset`: root hash of the dataset that it was trained on."""
+    """`folder`: of the checkpoint; `sha256`: of its weights; `dataset`: root hash of the dataset that it was trained on."""
 
+    run: Path
     folder: Path
     step: int
     sha256: str
@@ -49,11 +51,12 @@ def load_trained(where: Path) -> TrainedModel:
     state = json.loads((folder / STATE).read_text()) if (folder / STATE).is_file() else {}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return TrainedModel(
+        run=run,
         folder=folder,
         step=int(state.get("step", 0)),
         sha256=sha256_file(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else "",
         dataset=str(state.get("dataset", "")),
-        preset=load_preset(str(run / PRESET)),
+        preset=with_tokenizer(run, load_preset(str(run / PRESET))),
         model=load_model(folder).to(device).eval(),
         text=load_tokenizer(str(run)),
         device=device,

@@ -1,0 +1,89 @@
+"""A raw photograph as a model sees it: found, cropped and encoded as the photographs were that it learnt from.
+
+How a dataset's crops were made stands in its recipe; a run keeps that section in faces.yaml, so that the model alone,
+without the dataset, knows it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from pydantic import ValidationError
+
+from unif2ace_data.faces.align import crop_jpeg
+from unif2ace_data.faces.analyse import Analyser
+from unif2ace_data.faces.decode import decode
+from unif2ace_data.recipe import Faces
+from unif2ace_data.run.pack import face_in_crop
+from unif2ace_data.run.private import recipe_at
+from unif2ace_data.schema import UserError
+from unif2ace_model.config import Preset
+from unif2ace_model.data import views_of
+from unif2ace_model.features import clip_network, face_network
+from unif2ace_model.image_tokenizer import load_image_tokenizer
+
+FACES = "faces.yaml"
+
+
+@dataclass(slots=True)
+class Seen:
+    """Of one photograph: its crop as JPEG, how many faces were found, and what the model reads of the largest."""
+
+    jpeg: bytes
+    faces: int
+    codes_N: np.ndarray
+    features: dict[str, np.ndarray]  # "face" (C,) and "clip" (P, C) float32, those that the preset names
+
+
+def keep_faces(shards: Path, run: Path) -> None:
+    """Write faces.yaml of a run. Raises UserError where the dataset has no recipe."""
+    faces = recipe_at(shards).faces
+    (run / FACES).write_text(yaml.safe_dump(faces.model_dump(mode="json"), sort_keys=False))
+
+
+def faces_of(run: Path) -> Faces:
+    """Raises UserError where the file is missing or broken."""
+    file = run / FACES
+    try:
+        return Faces.model_validate(yaml.safe_load(file.read_text("utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing: it says how the crops were made that the model learnt from", 2) from None
+    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is broken ({str(error).splitlines()[0]})") from None
+
+
+def see(photograph: Path, faces: Faces, preset: Preset) -> Seen:
+    """The largest face of a photograph, as `build` and then `train` take it. `preset` names a tokenizer that is there.
+
+    Raises UserError: no such file, not a picture, no face in it, weights that are missing.
+    """
+    data = read(photograph)
+    analysis = Analyser(faces).analyse(data)
+    record = analysis.record
+    if record.error is not None:
+        raise UserError(f"{photograph} cannot be read as a picture: {record.error[1]}")
+    face = next((face for face in record.faces if face.measured), None)  # the largest comes first
+    if face is None:
+        raise UserError(f"{photograph}: no face found; the model knows crops of faces alone")
+    quad = np.array(face.quad, np.float64)
+    jpeg, side, _ = crop_jpeg(data, quad, faces.align, analysis.decoded)
+    crop = decode(jpeg).rgb
+    pixels_HWC = views_of(crop, record.sha256, preset.images.size, 1)[0]
+    pixels_CHW = torch.from_numpy(pixels_HWC).float().permute(2, 0, 1) / 127.5 - 1
+    codes_N = load_image_tokenizer(preset.images.tokenizer).encode(pixels_CHW[None])[0].numpy()
+    landmarks = np.array(face_in_crop(face, quad, side).landmarks)
+    networks = {"face": face_network, "clip": clip_network}
+    names = {name: getattr(preset.features, name) for name in networks}
+    features = {name: networks[name](weights).of(crop, landmarks) for name, weights in names.items() if weights}
+    return Seen(jpeg, len(record.faces), codes_N, features)
+
+
+def read(photograph: Path) -> bytes:
+    try:
+        return photograph.read_bytes()
+    except OSError as error:
+        raise UserError(f"{photograph} cannot be read ({error.strerror})", 2) from None
