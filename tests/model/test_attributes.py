@@ -188,6 +188,6 @@ def test_the_command_line(shards: Path, clip: Path, tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"attributes.onnx", "attributes.md"}
     assert "Example: " in cli("attributes", "--help").stdout
     wrong = cli("attributes", "--shards", "nowhere")
-    assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1) and wrong.stderr.startswith(
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1) and wrong.stderr.startswith(
         "unif2ace-model: no dataset"
     )

@@ -88,6 +88,8 @@ class Crew:
 
 
 def new_crew(workers: int) -> Crew:
+    # Python's tracker of shared semaphores outlives a driver that a second Ctrl-C ends: it frees them, and need not say so.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     context = multiprocessing.get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
     return Crew(ProcessPoolExecutor(workers, context, initializer=live_with_driver, initargs=(theirs,)), ours)
