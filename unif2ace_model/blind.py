@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from string import ascii_uppercase
 from typing import Any
 
 import numpy as np
 
 from unif2ace_data.qa.counts import form_of
-from unif2ace_data.qa.templates import LETTERS
 from unif2ace_data.taxonomy import load_taxonomy
 
 PRIOR = 4.0  # our choice: a level counts as much as the one before it once it was seen so many times
@@ -55,7 +55,7 @@ class BlindReader:
         keys = {name: [(*level, c) for c in candidates] for name, level in levels_of(qa).items()}
         if qa["options"]:
             keys = {
-                "letter": [("letter", str(len(candidates)), letter) for letter in LETTERS[: len(candidates)]]
+                "letter": [("letter", str(len(candidates)), letter) for letter in ascii_uppercase[: len(candidates)]]
             } | keys
         if reader == "together":
             weight = [1 / len(candidates)] * len(candidates)
@@ -74,7 +74,7 @@ class BlindReader:
 def right_place(qa: Question, candidates: Sequence[str]) -> int:
     """Place of the right answer among the candidates, -1 where it is not there."""
     if qa["options"]:
-        return LETTERS.index(qa["letter"])
+        return ascii_uppercase.index(qa["letter"])
     return candidates.index(qa["value"]) if qa["value"] in candidates else -1
 
 

@@ -63,9 +63,15 @@ class Bootstrap:
 
 
 def identities_of(dataset: Dataset, records: list[Record], pack: str) -> list[int]:
-    """A number for each sample, the same for the same person: the face features clustered as the builder clusters them."""
+    """A number for each sample, the same for the same person, by the features of this face pack's recogniser."""
     features = dataset.features("face", records)
     if features is None:
         raise UserError("the samples carry no face features: identities cannot be told")
-    vectors = features.numpy() / np.maximum(np.linalg.norm(features.numpy(), axis=1, keepdims=True), 1e-12)
-    return [int(i) for i in cluster_identities(vectors.astype(np.float32), find_pack(pack).identity_cosine)]
+    return people_in(features.numpy(), pack)
+
+
+def people_in(features_RC: np.ndarray, pack: str) -> list[int]:
+    """Face features clustered as the builder clusters them; one of zero (no face) is a person of its own."""
+    length_R1 = np.maximum(np.linalg.norm(features_RC, axis=1, keepdims=True), 1e-12)
+    clusters = cluster_identities((features_RC / length_R1).astype(np.float32), find_pack(pack).identity_cosine)
+    return [int(i) for i in clusters]

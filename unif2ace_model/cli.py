@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unif2ace_data.program import Json, emit, run
+from unif2ace_data.schema import UserError
 
 if TYPE_CHECKING:
     from unif2ace_model.attributes import Report
@@ -112,26 +113,54 @@ def evaluation(
     run_: Annotated[
         Path, typer.Option("--run", help="A run of `train` (its latest checkpoint), or a checkpoint's folder.")
     ],
-    shards: Annotated[Path, typer.Option("--shards", help="The dataset.")] = Path("shards"),
+    shards: Annotated[
+        Path | None, typer.Option("--shards", help="The dataset (default: shards/).", show_default=False)
+    ] = None,
     split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
     out: Annotated[Path | None, typer.Option("--out", help="Write the whole report here, as JSON.")] = None,
     only: Annotated[
-        str | None, typer.Option("--only", help="Parts, separated by commas: qa, captions, nelbo. Default: all.")
+        str | None,
+        typer.Option("--only", help="Parts, with commas: qa, captions, nelbo, generation.", show_default="all"),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="At most so many samples, evenly spread; 0: all.")] = 0,
+    sampler: Annotated[
+        str, typer.Option("--sampler", help="Of generation: first-hitting or maskgit.")
+    ] = "first-hitting",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="MaskGIT's.")] = 16,
+    guidance: Annotated[float, typer.Option("--guidance", min=0, help="Classifier-free guidance; 0: none.")] = 1.75,
+    fid: Annotated[
+        str, typer.Option("--fid", help="Network of FID: `face`, inception:FILE, or a CLIP as for `attributes`.")
+    ] = "face",
+    judge_url: Annotated[
+        str | None,
+        typer.Option("--judge-url", help="An OpenAI-compatible server that grades, e.g. http://host:8000/v1"),
+    ] = None,
+    judge_model: Annotated[str | None, typer.Option("--judge-model", help="The model's name on that server.")] = None,
+    qa: Annotated[
+        Path | None, typer.Option("--qa", help="Answer the questions of this JSONL (FaceBench's layout) instead.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option("--images", help="The folder of their pictures.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a trained model on a split: answers, captions, image likelihood.
+    """Measure a trained model on a split: answers, captions, image likelihood, generated faces.
 
     Example: `unif2ace-model eval --run runs/x --shards shards/ --split test --out eval.json`
     """
+    if (qa is None) != (images is None):
+        raise UserError("--qa and --images go together: the questions, and the folder of their pictures", 2)
+    if qa is not None and (only is not None or judge_url is not None or limit):
+        raise UserError("--qa answers every question of its file: --only, --limit and --judge-url do not go with it", 2)
     from rich.console import Console
 
-    from unif2ace_model.evaluate import PARTS, checked_split, evaluate, save_report
+    from unif2ace_model.evaluate import asked_for, evaluate, save_report
+    from unif2ace_model.evaluate_file import evaluate_file
     from unif2ace_model.evaluate_table import render_report
 
-    parts = only.split(",") if only is not None else PARTS
-    report = evaluate(run_, shards, checked_split(split), parts, limit, quiet=as_json)
+    if qa is not None and images is not None:
+        report = evaluate_file(run_, qa, images, shards, quiet=as_json)
+    else:
+        asked = asked_for(split, only, limit, sampler, steps, guidance, fid, judge_url, judge_model)
+        report = evaluate(run_, shards or Path("shards"), asked, quiet=as_json)
     if out is not None:
         save_report(report, out)
     emit(report, as_json, lambda: Console().print(render_report(report)))

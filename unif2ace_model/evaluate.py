@@ -1,103 +1,180 @@
 """The evaluation of a trained model on a split of a dataset: which parts, over which samples, and the report they fill.
 
-    qa          accuracy beside a reader without the picture and a control with exchanged pictures; answer NLL (primary)
-    captions    caption NLL (primary)
-    nelbo       bits an image token beside counting
+    qa           accuracy beside readers without the picture and beside exchanged pictures; answer NLL (primary)
+    captions     caption NLL (primary); the model's own captions against the stored ones and the evidence
+    nelbo        bits an image token beside counting
+    generation   faces made from captions: what the builder's analyser sees in them; FID
 
-Every figure carries a 95 % interval by bootstrap over identities. Nothing here is random beyond fixed seeds: the same
-checkpoint and dataset give the same report.
+Every figure that is a mean over samples carries a 95 % interval by bootstrap over identities. Nothing here is random
+beyond fixed seeds: the same checkpoint and dataset give the same report.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
+from unif2ace_data.faces.align import encode_jpeg
+from unif2ace_data.faces.decode import decode
+from unif2ace_data.recipe import Faces, Llm
+from unif2ace_data.release.read import pick, read_mapping
 from unif2ace_data.run.progress import Progress
-from unif2ace_data.schema import SPLITS, Split, UserError
-from unif2ace_data.shards import write_bytes
+from unif2ace_data.schema import SPLITS, Sample, Split, UserError
+from unif2ace_data.shards import read_index, write_bytes
 from unif2ace_model.blind import BlindReader
 from unif2ace_model.bootstrap import Bootstrap, identities_of
-from unif2ace_model.data import Dataset, Record, open_dataset
+from unif2ace_model.data import Dataset, Record, open_dataset, private_folder, views_of
 from unif2ace_model.evaluate_captions import evaluate_captions
 from unif2ace_model.evaluate_codes import codes_of, evaluate_codes
+from unif2ace_model.evaluate_generation import (
+    Sampler,
+    Sampling,
+    agreements,
+    claims_of,
+    decoded,
+    generate_faces,
+    seen_in,
+)
 from unif2ace_model.evaluate_qa import evaluate_qa, questions_of, sequences
+from unif2ace_model.fid import fid_network, frechet
+from unif2ace_model.image_tokenizer import load_image_tokenizer
+from unif2ace_model.judge import VQA_CONTROL, Case, conv_cases, desc_cases, judge, vqa_cases
 from unif2ace_model.pictures import DatasetPictures, others
 from unif2ace_model.train import filled
-from unif2ace_model.trained import TrainedModel, load_trained
+from unif2ace_model.trained import TrainedModel, facts_of, load_trained
 
-PARTS = ("qa", "captions", "nelbo")
+PARTS = ("qa", "captions", "nelbo", "generation")
 EMBEDDED = "embedded"
 
 
-def evaluate(
-    run: Path,
-    shards: Path,
-    split: Split = "test",
-    only: Sequence[str] = PARTS,
-    limit: int = 0,
-    quiet: bool = False,
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an evaluation is to do. `limit`: samples at most, evenly spread; 0: all. `judge`: None asks no other model."""
+
+    split: Split = "test"
+    parts: Sequence[str] = PARTS
+    limit: int = 0
+    sampling: Sampling = field(default_factory=Sampling)
+    fid: str = "face"
+    judge: Llm | None = None
+
+
+@dataclass(slots=True)
+class Held:
+    """The samples that are evaluated. `instead`: whose picture stands in for each in the controls; None: no control."""
+
+    trained: TrainedModel
+    shards: Path
+    dataset: Dataset
+    records: list[Record]
+    samples: list[Sample]
+    crops: np.ndarray  # (B, size, size, 3) uint8
+    bootstrap: Bootstrap
+    instead: list[int] | None
+    quiet: bool
+    cases: list[Case] = field(default_factory=list)  # for the judge
+
+    @property
+    def pictures(self) -> DatasetPictures:
+        return DatasetPictures(self.dataset, self.records)
+
+    @property
+    def captions(self) -> list[str]:
+        return [record.caption for record in self.records]
+
+    @property
+    def caption_ids(self) -> list[list[int]]:
+        text, most = self.trained.text, self.trained.preset.text.max_tokens
+        return [text.encode(caption)[:most] for caption in self.captions]
+
+    @property
+    def train(self) -> list[Record]:
+        return [record for record in self.dataset.records if record.split == "train"]
+
+    @property
+    def times(self) -> int:
+        """1, or 2 with a control."""
+        return 2 if self.instead else 1
+
+    @property
+    def pack(self) -> str:
+        return self.trained.preset.features.face or EMBEDDED
+
+
+def evaluate(run: Path, shards: Path, wanted: Wanted, quiet: bool = False) -> dict[str, Any]:
     """The report as JSON-ready data (docs/evaluation.md lists its fields).
 
-    only: parts of PARTS. limit: at most so many samples, evenly spread over the split's keys; 0: all. Raises UserError:
-    no run, no dataset, an empty split, no questions, a model of another shape than the dataset's codes and features.
+    Raises UserError: no run, no dataset, an empty split, no questions, a model of another shape than the dataset's codes
+    and features, a network or a server that is not there.
     """
-    parts = parts_of(only)
-    trained = load_trained(run)
-    dataset = opened(trained, shards, quiet)
-    records = spread(dataset.of(checked_split(split)), limit)
-    people = identities_of(dataset, records, trained.preset.features.face or EMBEDDED)
-    bootstrap = Bootstrap(people)
-    instead = others(people) if bootstrap.identities > 1 else None
-    pictures = DatasetPictures(dataset, records)
-    copies = 2 if instead else 1
-    report: dict[str, Any] = facts_of(trained) | {
+    held = held_out(load_trained(run), shards, wanted, quiet)
+    report = facts_of(held.trained) | {
         "dataset": {
-            "root_sha256": dataset.root_sha256,
-            "split": split,
-            "samples": len(records),
-            "identities": bootstrap.identities,
-            "trained_on_it": dataset.root_sha256 == trained.dataset,
+            "root_sha256": held.dataset.root_sha256,
+            "split": wanted.split,
+            "samples": len(held.records),
+            "identities": held.bootstrap.identities,
+            "trained_on_it": held.dataset.root_sha256 == held.trained.dataset,
         }
     }
-    train = [record for record in dataset.records if record.split == "train"]
-    if "qa" in parts:
-        asked = questions_of(records)
-        blind = BlindReader(qa for record in train for qa in record.qa) if any(r.qa for r in train) else None
-        progress = Progress("answering", copies * sequences(asked), quiet)
-        report["qa"], _ = evaluate_qa(trained, pictures, asked, blind, bootstrap, instead, tick_of(progress))
-        progress.close()
-    if "captions" in parts:
-        progress = Progress("captions", copies * len(records), quiet)
-        captions = [record.caption for record in records]
-        report["captions"] = evaluate_captions(trained, pictures, captions, bootstrap, instead, tick_of(progress))
-        progress.close()
-    if "nelbo" in parts:
-        progress = Progress("likelihood", (copies + 1) * len(records), quiet)
-        ids = [trained.text.encode(record.caption)[: trained.preset.text.max_tokens] for record in records]
-        report["nelbo"] = evaluate_codes(
-            trained, pictures, ids, codes_of(dataset, train), bootstrap, instead, tick_of(progress)
-        )
-        progress.close()
+    makers: dict[str, Callable[[Held], dict[str, Any]]] = {
+        "qa": part_qa,
+        "captions": part_captions,
+        "nelbo": part_nelbo,
+        "generation": partial(part_generation, sampling=wanted.sampling, fid=wanted.fid),
+    }
+    for part in wanted.parts:
+        report[part] = makers[part](held)
+    if wanted.judge is not None:
+        journal = private_folder(shards) / "judge.sqlite"
+        report["judge"] = judge(held.cases, wanted.judge, journal, held.bootstrap, quiet)
     return report
 
 
-def parts_of(only: Sequence[str]) -> list[str]:
-    unknown = [part for part in only if part not in PARTS]
-    if unknown or not only:
-        raise UserError(f"--only {','.join(only)}: choose among {', '.join(PARTS)}", 2)
-    return [part for part in PARTS if part in only]
+def asked_for(
+    split: str, only: str | None, limit: int, sampler: str, steps: int, guidance: float, fid: str,
+    judge_url: str | None, judge_model: str | None,
+) -> Wanted:  # fmt: skip
+    """What a command line asks for. Raises UserError (exit code 2) for what is no split, part, sampler or server."""
+    parts = PARTS if only is None else tuple(part.strip() for part in only.split(","))
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise UserError(f"--only {','.join(unknown)}: choose among {', '.join(PARTS)}", 2)
+    splits: dict[str, Split] = {name: name for name in SPLITS}
+    if split not in splits:
+        raise UserError(f"--split {split!r}: choose among {', '.join(SPLITS)}", 2)
+    samplers: dict[str, Sampler] = {"first-hitting": "first-hitting", "maskgit": "maskgit"}
+    if sampler not in samplers:
+        raise UserError(f"--sampler {sampler!r}: choose among {', '.join(samplers)}", 2)
+    if (judge_url is None) != (judge_model is None):
+        raise UserError("--judge-url and --judge-model go together: the server, and the model's name on it", 2)
+    llm = None
+    if judge_url is not None and judge_model is not None:
+        if not judge_url.startswith(("http://", "https://")):
+            raise UserError(f"--judge-url {judge_url!r} is no URL, for example http://127.0.0.1:8000/v1", 2)
+        if parts == ("nelbo",):
+            raise UserError("--judge-url: of --only nelbo there is nothing to grade", 2)
+        llm = Llm(model=judge_model, base_url=judge_url, temperature=0.0)
+    chosen = tuple(part for part in PARTS if part in parts)
+    return Wanted(splits[split], chosen, limit, Sampling(samplers[sampler], steps, guidance), fid, llm)
 
 
-def checked_split(split: str) -> Split:
-    for known in SPLITS:
-        if split == known:
-            return known
-    raise UserError(f"--split {split!r}: choose among {', '.join(SPLITS)}", 2)
+# ------------------------------------------------------------------ the samples
+
+
+def held_out(trained: TrainedModel, shards: Path, wanted: Wanted, quiet: bool) -> Held:
+    dataset = opened(trained, shards, quiet)
+    records = spread(dataset.of(wanted.split), wanted.limit)
+    people = identities_of(dataset, records, trained.preset.features.face or EMBEDDED)
+    bootstrap = Bootstrap(people)
+    samples, crops = crops_of(shards, records, trained.preset.images.size)
+    instead = others(people) if bootstrap.identities > 1 else None
+    return Held(trained, shards, dataset, records, samples, crops, bootstrap, instead, quiet)
 
 
 def opened(trained: TrainedModel, shards: Path, quiet: bool) -> Dataset:
@@ -109,27 +186,105 @@ def opened(trained: TrainedModel, shards: Path, quiet: bool) -> Dataset:
     return dataset
 
 
+def crops_of(shards: Path, records: Sequence[Record], size: int) -> tuple[list[Sample], np.ndarray]:
+    """The records' samples, and their crops at the model's size (B, size, size, 3)."""
+    names = [shard["name"] for shard in read_index(shards)["shards"]]
+    found: dict[str, tuple[Sample, np.ndarray]] = {}
+    for shard in sorted({record.shard for record in records}):
+        keys = {record.uid for record in records if record.shard == shard}
+        for sample, jpeg in pick(shards / names[shard], keys):
+            found[sample.uid] = sample, views_of(decode(jpeg).rgb, sample.uid, size, 1)[0]
+    pairs = [found[record.uid] for record in records]
+    return [sample for sample, _ in pairs], np.stack([crop for _, crop in pairs])
+
+
 def spread(records: list[Record], limit: int) -> list[Record]:
     """At most `limit` of them, evenly spread; 0: all."""
     count = min(limit or len(records), len(records))
     return [records[i * len(records) // count] for i in range(count)]
 
 
-def tick_of(progress: Progress) -> Any:
+def tick_of(progress: Progress) -> Callable[[int], None]:
     return lambda count: progress.advance(count, [])
 
 
-def facts_of(trained: TrainedModel) -> dict[str, Any]:
-    """What was evaluated."""
-    return {
-        "checkpoint": {
-            "name": f"{trained.folder.parent.name}/{trained.folder.name}",
-            "step": trained.step,
-            "sha256": trained.sha256,
-            "dataset": trained.dataset,
-        },
-        "preset": trained.preset.model_dump(mode="json"),
+# ------------------------------------------------------------------ the parts
+
+
+def part_qa(held: Held) -> dict[str, Any]:
+    asked = questions_of(held.records)
+    blind = blind_reader(qa for record in held.train for qa in record.qa)
+    progress = Progress("answering", held.times * sequences(asked), held.quiet)
+    report, found = evaluate_qa(
+        held.trained, held.pictures, asked, blind, held.bootstrap, held.instead, tick_of(progress)
+    )
+    progress.close()
+    turns = [(a.picture, a.qa["question"], a.qa["answer"], said) for a, said in zip(asked, found.said, strict=True)]
+    held.cases += conv_cases(turns)
+    return report
+
+
+def blind_reader(questions: Any) -> BlindReader | None:
+    """None where there is nothing to fit it on."""
+    known = list(questions)
+    return BlindReader(known) if known else None
+
+
+def part_captions(held: Held) -> dict[str, Any]:
+    progress = Progress("captions", (held.times + 1) * len(held.records), held.quiet)
+    evidence = [sample.attributes for sample in held.samples]
+    report, said = evaluate_captions(
+        held.trained, held.pictures, held.captions, evidence, held.bootstrap, held.instead, tick_of(progress)
+    )
+    progress.close()
+    held.cases += desc_cases(said, held.captions)
+    return report
+
+
+def part_nelbo(held: Held) -> dict[str, Any]:
+    progress = Progress("likelihood", (held.times + 1) * len(held.records), held.quiet)
+    counted = codes_of(held.dataset, held.train)
+    report = evaluate_codes(
+        held.trained, held.pictures, held.caption_ids, counted, held.bootstrap, held.instead, tick_of(progress)
+    )
+    progress.close()
+    return report
+
+
+def part_generation(held: Held, sampling: Sampling, fid: str) -> dict[str, Any]:
+    size, count = held.trained.preset.images.size, len(held.records)
+    landmarks = np.mean([np.array(s.face.landmarks) / [s.image.width, s.image.height] for s in held.samples], axis=0)
+    network = fid_network(fid, held.pack, landmarks)  # before anything is generated: it may not be there
+    tokenizer = load_image_tokenizer(held.trained.preset.images.tokenizer)
+    faces = Faces.model_validate(read_mapping(held.shards / "recipe.yaml").get("faces") or {})
+    progress = Progress("generating", 3 * count, held.quiet)
+    tick = tick_of(progress)
+    made = generate_faces(held.trained, tokenizer, held.caption_ids, sampling, tick)
+    rebuilt = decoded(tokenizer, np.stack([held.pictures.codes(i) for i in range(count)]), size)
+    report: dict[str, Any] = {
+        "sampler": sampling.sampler,
+        "steps": sampling.steps if sampling.sampler == "maskgit" else held.trained.model.config.image_tokens,
+        "guidance": sampling.guidance,
+        "seed": sampling.seed,
+        "analyser": faces.engine if faces.engine == EMBEDDED else Path(faces.engine).name,
+    } | agreements(
+        seen_in(made, faces, tick), seen_in(rebuilt, faces, tick), held.captions, held.bootstrap, held.instead
+    )
+    progress.close()
+    _, known = crops_of(held.shards, spread(held.train, count), size) if held.train else ([], held.crops[:0])
+    report["fid"] = {
+        "network": network.name,
+        "pictures": count,
+        "generated": frechet(network, held.crops, made),
+        "reconstructed": frechet(network, held.crops, rebuilt),
+        "training_pictures": frechet(network, held.crops, known),
     }
+    jpegs = [encode_jpeg(picture, 95) for picture in made]
+    claims = [claims_of(caption) for caption in held.captions]
+    held.cases += vqa_cases(jpegs, claims)
+    if held.instead:
+        held.cases += vqa_cases(jpegs, [claims[i] for i in held.instead], VQA_CONTROL)
+    return report
 
 
 def save_report(report: dict[str, Any], out: Path) -> None:

@@ -12,16 +12,15 @@ same model reaches when every picture is exchanged for another person's.
 from __future__ import annotations
 
 import re
-import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase, punctuation
 from typing import Any
 
 import numpy as np
 
 from unif2ace_data.qa.llm import means
-from unif2ace_data.qa.templates import LETTERS
 from unif2ace_data.schema import UserError
 from unif2ace_data.taxonomy import load_taxonomy
 from unif2ace_model.answering import Ask, answer_nll, spoken_answers
@@ -45,7 +44,7 @@ class Asked:
     @property
     def right(self) -> int:
         """Place of the right option, -1 for an open question."""
-        return LETTERS.index(self.qa["letter"]) if self.qa["options"] else -1
+        return ascii_uppercase.index(self.qa["letter"]) if self.qa["options"] else -1
 
 
 @dataclass(slots=True)
@@ -115,7 +114,7 @@ def says(words: str, qa: Mapping[str, Any]) -> bool:
 
 def normalised(text: str) -> str:
     """Without case, articles, punctuation and repeated blanks, as question answering is usually scored."""
-    bare = "".join(c for c in text.lower() if c not in string.punctuation)
+    bare = "".join(c for c in text.lower() if c not in punctuation)
     return " ".join(ARTICLES.sub(" ", bare).split())
 
 
@@ -174,7 +173,7 @@ def qa_report(
 def taken_letters(asked: Sequence[Asked], found: Answered) -> list[str]:
     """The letters of the options that were taken in choices: a model that looks takes each about equally often."""
     return [
-        LETTERS[one.qa["options"].index(said)]
+        ascii_uppercase[one.qa["options"].index(said)]
         for one, said in zip(asked, found.said, strict=True)
         if one.qa["kind"].startswith("choice")
     ]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -61,3 +62,16 @@ def load_trained(where: Path) -> TrainedModel:
         text=load_tokenizer(str(run)),
         device=device,
     )
+
+
+def facts_of(trained: TrainedModel) -> dict[str, Any]:
+    """Which weights of which preset these are, as reports say it."""
+    return {
+        "checkpoint": {
+            "name": f"{trained.folder.parent.name}/{trained.folder.name}",
+            "step": trained.step,
+            "sha256": trained.sha256,
+            "dataset": trained.dataset,
+        },
+        "preset": trained.preset.model_dump(mode="json"),
+    }

@@ -18,8 +18,9 @@ from rich.console import Console
 from unif2ace_data.schema import UserError
 from unif2ace_model.answering import Ask, answer_nll, prompts_of, spoken_answers
 from unif2ace_model.bootstrap import Bootstrap, identities_of
-from unif2ace_model.evaluate import evaluate, opened, spread
+from unif2ace_model.evaluate import Wanted, asked_for, evaluate, opened, spread
 from unif2ace_model.evaluate_codes import codes_of, picture_nelbo, unigram_nats
+from unif2ace_model.evaluate_generation import Sampling
 from unif2ace_model.evaluate_table import render_report
 from unif2ace_model.pictures import DatasetPictures
 from unif2ace_model.trained import TrainedModel, load_trained
@@ -98,7 +99,7 @@ def test_counting_takes_every_view_that_the_training_saw(pictures: DatasetPictur
 
 @pytest.fixture(scope="module")
 def report(trained_run: Path, people: Path) -> dict[str, Any]:
-    return evaluate(trained_run, people, "train", quiet=True)
+    return evaluate(trained_run, people, Wanted("train", sampling=Sampling("maskgit", 4)), quiet=True)
 
 
 def test_the_report_says_what_was_evaluated_on_what(report: dict[str, Any], people: Path, trained_run: Path) -> None:
@@ -120,13 +121,20 @@ def test_every_part_has_its_figures(report: dict[str, Any]) -> None:
     assert report["captions"]["nll"]["value"] > 0
     bits = report["nelbo"]
     assert bits["uniform"] == 13
+    faces = report["generation"]
+    assert (faces["sampler"], faces["steps"]) == ("maskgit", 4)
+    assert 0 <= faces["generated"]["faces_found"]["value"] <= 1
+    assert faces["exchanged_prompts"]["claims"] == faces["generated"]["claims"]
+    assert faces["fid"]["reconstructed"] > 0 and faces["fid"]["network"].startswith("face recogniser of embedded")
+    assert report["captions"]["stored"]["precision"]["value"] == 1
+    assert len(report["captions"]["examples"]) == 4
     assert bits["under_unigram"]["value"] == pytest.approx(
         1 - bits["bits_per_token"]["value"] / bits["unigram"]["value"], abs=1e-3
     )
 
 
 def test_the_same_checkpoint_gives_the_same_report(report: dict[str, Any], trained_run: Path, people: Path) -> None:
-    again = evaluate(trained_run / "step-000008", people, "train", ["captions", "nelbo"], quiet=True)
+    again = evaluate(trained_run / "step-000008", people, Wanted("train", ("captions", "nelbo")), quiet=True)
     assert again["captions"] == report["captions"]
     assert again["nelbo"] == report["nelbo"]
     assert "qa" not in again
@@ -138,6 +146,7 @@ def test_the_table_shows_every_attribute(report: dict[str, Any]) -> None:
     text = console.export_text()
     assert all(name in text for name in report["qa"]["by_attribute"])
     assert "add-one unigram" in text and "±" in text
+    assert all(name in text for name in ("BLEU-4", "faces found", "FID by face recogniser", "exchanged prompts"))
 
 
 def test_people_are_told_apart_as_the_builder_does(pictures: DatasetPictures) -> None:
@@ -155,19 +164,48 @@ def test_a_limit_spreads_over_the_keys() -> None:
 
 
 def test_what_cannot_be_evaluated_is_said(trained_run: Path, people: Path, built: Path, tmp_path: Path) -> None:
+    train = Wanted("train")
     with pytest.raises(UserError, match="no checkpoint in"):
-        evaluate(tmp_path, people)
+        evaluate(tmp_path, people, train)
     with pytest.raises(UserError, match="no dataset"):
-        evaluate(trained_run, tmp_path / "nowhere")
+        evaluate(trained_run, tmp_path / "nowhere", train)
     with pytest.raises(UserError, match="no questions: run `unif2ace-data qa-gen`"):
-        evaluate(trained_run, built, "train", quiet=True)
-    with pytest.raises(UserError, match="choose among qa, captions, nelbo"):
-        evaluate(trained_run, people, only=["answers"])
+        evaluate(trained_run, built, train, quiet=True)
+    with pytest.raises(UserError, match="no samples in 'test'"):
+        evaluate(trained_run, people, Wanted("test"), quiet=True)
+    with pytest.raises(UserError, match="no Inception weights in"):
+        evaluate(trained_run, people, Wanted("train", ("generation",), fid="inception:none.pth"), quiet=True)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "config.json").write_bytes((trained_run / "step-000008" / "config.json").read_bytes())
     with pytest.raises(UserError, match="of no run"):
-        alone = tmp_path / "alone"
-        alone.mkdir()
-        (alone / "config.json").write_bytes((trained_run / "step-000008" / "config.json").read_bytes())
-        evaluate(alone, people)
+        evaluate(alone, people, train)
+
+
+def ask(**changes: Any) -> Wanted:
+    usual: dict[str, Any] = {
+        "split": "test", "only": None, "limit": 0, "sampler": "maskgit", "steps": 8, "guidance": 1.0, "fid": "face",
+        "judge_url": None, "judge_model": None,
+    }  # fmt: skip
+    return asked_for(**usual | changes)
+
+
+def test_what_a_command_line_asks_for() -> None:
+    assert ask(only="nelbo,qa").parts == ("qa", "nelbo")
+    assert ask().sampling == Sampling("maskgit", 8, 1.0)
+    judge = ask(judge_url="http://127.0.0.1:1/v1", judge_model="m").judge
+    assert judge is not None and (judge.model, judge.temperature) == ("m", 0)
+    for wrong, said in [
+        ({"only": "answers"}, "--only answers: choose among qa"),
+        ({"split": "training"}, "choose among train, validation, test"),
+        ({"sampler": "ddim"}, "choose among first-hitting, maskgit"),
+        ({"judge_url": "http://127.0.0.1:1/v1"}, "go together"),
+        ({"judge_url": "localhost", "judge_model": "m"}, "is no URL"),
+        ({"judge_url": "http://h/v1", "judge_model": "m", "only": "nelbo"}, "nothing to grade"),
+    ]:
+        with pytest.raises(UserError, match=said) as error:
+            ask(**wrong)
+        assert error.value.exit_code == 2
 
 
 def test_the_command_writes_the_report_and_prints_it(trained_run: Path, people: Path, tmp_path: Path) -> None:
@@ -180,8 +218,3 @@ def test_the_command_writes_the_report_and_prints_it(trained_run: Path, people: 
     assert done.returncode == 0, done.stderr
     assert "captions" in done.stdout
     assert json.loads(out.read_text())["dataset"]["samples"] == 2
-    wrong = subprocess.run(
-        [Path(sys.executable).parent / "unif2ace-model", "eval", "--run", trained_run, "--split", "training"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert wrong.returncode == 2 and "choose among train, validation, test" in wrong.stderr

@@ -1,0 +1,44 @@
+"""The evaluation of a trained model on questions from a file: the `qa` report of whatever pictures they are about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from unif2ace_data.release.read import sample_records, shard_paths, split_of
+from unif2ace_data.run.progress import Progress
+from unif2ace_model.bootstrap import Bootstrap, people_in
+from unif2ace_model.evaluate import EMBEDDED, blind_reader, tick_of
+from unif2ace_model.evaluate_qa import evaluate_qa, sequences
+from unif2ace_model.image_tokenizer import load_image_tokenizer
+from unif2ace_model.pictures import others
+from unif2ace_model.qa_file import encode_pictures, read_qa_file
+from unif2ace_model.trained import facts_of, load_trained
+
+
+def evaluate_file(run: Path, file: Path, images: Path, shards: Path | None, quiet: bool = False) -> dict[str, Any]:
+    """The `qa` report of a file in FaceBench's layout and its pictures.
+
+    shards: the dataset whose training questions the readers without the picture know; None: they can only guess. Raises
+    UserError as `read_qa_file` and `encode_pictures` do.
+    """
+    found = read_qa_file(file, images)
+    trained = load_trained(run)
+    preset = trained.preset
+    pack = preset.features.face or EMBEDDED
+    tokenizer = load_image_tokenizer(preset.images.tokenizer)
+    pictures = encode_pictures(found, preset.images, tokenizer, pack, preset.features.clip, quiet)
+    people = people_in(pictures.guests["face"], pack)
+    bootstrap = Bootstrap(people)
+    instead = others(people) if bootstrap.identities > 1 else None
+    blind = blind_reader(training_questions(shards) if shards else ())
+    progress = Progress("answering", (2 if instead else 1) * sequences(found.asked), quiet)
+    report, _ = evaluate_qa(trained, pictures, found.asked, blind, bootstrap, instead, tick_of(progress))
+    progress.close()
+    facts = {"file": file.name, **found.as_json(), "identities": bootstrap.identities}
+    return facts_of(trained) | {"questions": facts, "qa": report}
+
+
+def training_questions(shards: Path) -> list[dict[str, Any]]:
+    paths = [path for path in shard_paths(shards) if split_of(path) == "train"]
+    return [qa for path in paths for record in sample_records(path) for qa in record["qa"]]

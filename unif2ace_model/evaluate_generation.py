@@ -1,0 +1,154 @@
+"""Generated faces: what the analyser that built the dataset sees in them, against what their captions say.
+
+    B samples   N image tokens   H, W pixels
+
+Every picture is analysed as a photograph is, and each claim of its caption judged by what is measured: it holds, it does
+not, or the analyser cannot tell. A picture in which no face is found has every claim wrong. Beside it: the same pictures
+against other people's captions (the control, which is what pictures made from exchanged prompts reach), and the real
+pictures through the image tokenizer and back (the most that this tokenizer allows).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from unif2ace_data.attributes.measure import attributes_of
+from unif2ace_data.captions.extract import find_claims
+from unif2ace_data.captions.verdict import judge
+from unif2ace_data.faces.analyse import Analyser
+from unif2ace_data.recipe import Faces
+from unif2ace_data.schema import Annotations, Attribute
+from unif2ace_model.bootstrap import Bootstrap
+from unif2ace_model.decoding import denoiser
+from unif2ace_model.image_tokenizer import ImageTokenizer
+from unif2ace_model.sampling import first_hitting, maskgit
+from unif2ace_model.trained import TrainedModel
+
+BATCH = 16
+ANALYSED = 256  # our choice: smaller pictures are enlarged to this side before they are analysed
+Tick = Callable[[int], None]
+Sampler = Literal["first-hitting", "maskgit"]
+Claimed = tuple[str, str, bool]  # attribute, value, negated
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """`steps` is MaskGIT's; first-hitting takes as many as there are image tokens."""
+
+    sampler: Sampler = "first-hitting"
+    steps: int = 16
+    guidance: float = 1.75  # Show-o's for 256 pixels
+    seed: int = 0
+
+
+def generate_faces(
+    trained: TrainedModel,
+    tokenizer: ImageTokenizer,
+    captions: Sequence[Sequence[int]],
+    sampling: Sampling,
+    tick: Tick = lambda n: None,
+) -> np.ndarray:
+    """(B, H, W, 3) uint8: one picture a caption (ids)."""
+    config, made = trained.model.config, []
+    for first in range(0, len(captions), BATCH):
+        some = captions[first : first + BATCH]
+        generator = torch.Generator().manual_seed(sampling.seed + first)
+        with trained.at_work():
+            denoise = denoiser(trained.model, some, sampling.guidance)
+            size = (len(some), config.image_tokens, config.codebook)
+            if sampling.sampler == "maskgit":
+                codes_BN = maskgit(denoise, *size, sampling.steps, generator)
+            else:
+                codes_BN = first_hitting(denoise, *size, generator)
+        made.append(decoded(tokenizer, codes_BN.cpu().numpy(), trained.preset.images.size))
+        tick(len(some))
+    return np.concatenate(made)
+
+
+def decoded(tokenizer: ImageTokenizer, codes_BN: np.ndarray, size: int) -> np.ndarray:
+    """(B, size, size, 3) uint8 of codes."""
+    made = []
+    for first in range(0, len(codes_BN), BATCH):
+        with torch.no_grad():
+            pixels = tokenizer.decode(torch.from_numpy(codes_BN[first : first + BATCH].astype(np.int64)), size, size)
+        made.append(((pixels.permute(0, 2, 3, 1).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy())
+    return np.concatenate(made)
+
+
+# ------------------------------------------------------------------ what is seen
+
+
+def seen_in(pictures_BHWC: np.ndarray, faces: Faces, tick: Tick = lambda n: None) -> list[list[Attribute] | None]:
+    """The measured attributes of the largest face of each picture; None where no face is found."""
+    analyser, found = Analyser(faces), []
+    for pixels in pictures_BHWC:
+        record = analyser.analyse(png_of(pixels)).record
+        measured = next((face for face in record.faces if face.measured), None)
+        found.append(None if measured is None else attributes_of(measured, Annotations(), engine=faces.engine))
+        tick(1)
+    return found
+
+
+def png_of(pixels: np.ndarray, least: int = ANALYSED) -> bytes:
+    """A picture as PNG, enlarged to `least` pixels where it is smaller."""
+    picture, out = Image.fromarray(pixels), io.BytesIO()
+    scale = max(1.0, least / min(picture.size))
+    size = (round(picture.width * scale), round(picture.height * scale))
+    picture.resize(size, Image.Resampling.LANCZOS).save(out, "PNG")
+    return out.getvalue()
+
+
+def claims_of(caption: str) -> list[Claimed]:
+    """What the caption claims, each claim once."""
+    return list(dict.fromkeys((c.attribute, c.value, c.negated) for c in find_claims(caption)))
+
+
+def agreement(
+    seen: Sequence[list[Attribute] | None], claims: Sequence[Sequence[Claimed]], bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """`agreement`: claims that hold, of those that the analyser settles; `shown`: of all. A faceless picture's are wrong."""
+    rows: list[tuple[int, str, bool, bool]] = []  # sample, attribute, holds, is settled
+    for sample, (attributes, stated) in enumerate(zip(seen, claims, strict=True)):
+        for attribute, value, negated in stated:
+            verdict = "contradicted" if attributes is None else judge(attribute, value, negated, attributes)[0]
+            rows.append((sample, attribute, verdict == "supported", verdict != "unverified"))
+
+    def figures(these: Sequence[tuple[int, str, bool, bool]]) -> dict[str, Any]:
+        who = [row[0] for row in these]
+        holds, settled = np.array([row[2] for row in these], float), np.array([row[3] for row in these], float)
+        return {
+            "claims": len(these),
+            "agreement": bootstrap.ratio(who, holds, settled).as_json(),
+            "shown": bootstrap.ratio(who, holds).as_json(),
+        }
+
+    names = sorted({row[1] for row in rows})
+    found = [attributes is not None for attributes in seen]
+    return {
+        "faces_found": bootstrap.ratio(range(len(found)), found).as_json(),
+        **figures(rows),
+        "by_attribute": {name: figures([row for row in rows if row[1] == name]) for name in names},
+    }
+
+
+def agreements(
+    generated: Sequence[list[Attribute] | None],
+    rebuilt: Sequence[list[Attribute] | None],
+    captions: Sequence[str],
+    bootstrap: Bootstrap,
+    instead: list[int] | None,
+) -> dict[str, Any]:
+    """Generated pictures against their captions, against other people's, and what the tokenizer leaves of real ones."""
+    claims = [claims_of(caption) for caption in captions]
+    report: dict[str, Any] = {"generated": agreement(generated, claims, bootstrap)}
+    if instead:
+        report["exchanged_prompts"] = agreement(generated, [claims[i] for i in instead], bootstrap)
+    report["reconstructed"] = agreement(rebuilt, claims, bootstrap)
+    return report
