@@ -18,7 +18,7 @@ from unif2ace_model.attention import KeyValue, mask_for
 from unif2ace_model.config import ModelConfig
 from unif2ace_model.moe import Experts, Router, TokenMoeLayer
 from unif2ace_model.prompts import SPECIAL, Batch
-from unif2ace_model.sequence_moe import NOISE_CHANNELS, Guests, Resampler, noise_features
+from unif2ace_model.sequence_moe import NOISE_CHANNELS, Guests, Resampler, SequenceMoeLayer, noise_features
 from unif2ace_model.transformer import Body, Loads, Place
 
 
@@ -110,7 +110,9 @@ class UniF2ace(nn.Module):
         small = 0.02 / math.sqrt(2 * self.config.layers)
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=small if name.endswith((".out", ".down")) else 0.02)
+                guest = ".project." in name  # its output stands beside a normed state: unit variance
+                std = module.in_features**-0.5 if guest else small if name.endswith((".out", ".down")) else 0.02
+                nn.init.normal_(module.weight, std=std)
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
@@ -121,6 +123,9 @@ class UniF2ace(nn.Module):
                 nn.init.normal_(module.weight_GND, std=0.02)
             elif isinstance(module, Resampler):
                 nn.init.normal_(module.query_NR, std=1.0)
+        for module in self.modules():
+            if isinstance(module, SequenceMoeLayer):
+                module.favour_guests()
 
     # -------------------------------------------------------------- forward
 

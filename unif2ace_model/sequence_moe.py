@@ -23,6 +23,7 @@ from unif2ace_model.moe import GEN, UND, Load, Mlp
 
 # which experts read a guest, and the group that may: "noise" is the mask rate of the sequence
 GUEST_GROUP = {"clip": UND, "face": UND, "noise": GEN}
+GUEST_BIAS = 1.0  # of a guest's score at the start
 NOISE_CHANNELS = 64  # our choice: the form of the noise embedding is not published
 
 
@@ -112,6 +113,13 @@ class SequenceMoeLayer(nn.Module):
         guests = [name for name in GUEST_GROUP if name in (*config.und, *config.gen)]
         self.blend = nn.ParameterDict({name: nn.Parameter(torch.zeros(2)) for name in guests})
         self.project = nn.ModuleDict({name: nn.Linear(config.dim, dim) for name in guests})
+
+    @torch.no_grad()
+    def favour_guests(self) -> None:
+        """Start with the guests chosen. Our choice: K = 2 copies would do, and what is never chosen never learns."""
+        for group, router in zip((UND, GEN), self.routers, strict=True):
+            assert isinstance(router, nn.Linear)
+            router.bias.copy_(torch.tensor([GUEST_BIAS * (name in GUEST_GROUP) for name in self.experts[group]]))
 
     def forward(self, x_BND: Tensor, group_B: Tensor, guests: Mapping[str, Tensor]) -> tuple[Tensor, dict[int, Load]]:
         """`group_B` says whose experts a sequence has; `guests` as `Guests` gives them."""

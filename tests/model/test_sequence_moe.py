@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from unif2ace_models import FULL, mixed_batch
 
 from unif2ace_model.config import SequenceMoe
+from unif2ace_model.model import UniF2ace
 from unif2ace_model.moe import GEN, UND
 from unif2ace_model.sequence_moe import Guests, Resampler, SequenceMoeLayer, noise_features
 
@@ -110,3 +112,17 @@ def test_mask_rates_are_told_apart() -> None:
     features = noise_features(torch.linspace(0, 1, 101))[:, 0]
     distance = torch.cdist(features, features) + 10 * torch.eye(101)
     assert distance.min() > 0.5
+
+
+def test_a_fresh_model_takes_its_guests_in_every_block() -> None:
+    """What a router never chooses never learns, and copies need no learning: they would win."""
+    torch.manual_seed(0)
+    model = UniF2ace(FULL).eval()
+    batch = mixed_batch()
+    for loads in model(batch).loads:
+        for group in (UND, GEN):
+            assert FULL.sequence_moe is not None
+            experts = FULL.sequence_moe.und if group == UND else FULL.sequence_moe.gen
+            taken = loads.sequences[group].chosen_GN[0].tolist()
+            wanted = {"clip", "face"} if group == UND else {"noise"}
+            assert {name for name, rows in zip(experts, taken, strict=True) if rows == 2} >= wanted
