@@ -1,6 +1,6 @@
 """What each part of the model is worth on a dataset of your own: 3 seeds of each variant of a preset, evaluated on `test`.
 
-    python benchmarks/ablation.py --shards shards/ --tokenizer fsq:tok --runs runs/ablation [--steps 600] [--page docs/ablation.md]
+    python benchmarks/ablation.py --shards shards/ --tokenizer fsq:tok --runs runs/ablation [--page PAGE]
 
 Every run is resumable, and one that is evaluated is not trained again: the same command goes on after a kill.
 """
