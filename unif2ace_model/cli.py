@@ -32,6 +32,9 @@ def commands() -> None:
     """What learns from a dataset that `unif2ace-data` built."""
 
 
+RunOption = Annotated[
+    Path, typer.Option("--run", help="A run of `train` (its latest checkpoint), or a checkpoint's folder.")
+]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in the preset. Repeatable.")]
 
 
@@ -81,6 +84,78 @@ def print_run(done: Trained, steps: int, checkpoint: Path, shards: Path) -> None
 
 
 @app.command()
+def generate(
+    run_: RunOption,
+    prompts: Annotated[list[str], typer.Option("--prompt", help="What the pictures show. Repeatable.")],
+    out: Annotated[Path, typer.Option("--out", help="The grid: a .png, .jpg or .webp.")] = Path("grid.png"),
+    count: Annotated[int, typer.Option("--count", min=1, help="Pictures of each prompt.")] = 4,
+    sampler: Annotated[str, typer.Option("--sampler", help="maskgit, ancestral or first-hitting.")] = "maskgit",
+    steps: Annotated[
+        int, typer.Option("--steps", min=0, help="Calls of the model at most; 0: MaskGIT 12, the others one a code.")
+    ] = 0,
+    guidance: Annotated[
+        float, typer.Option("--guidance", min=0, help="Of the prompt over none; 0: the model as it is.")
+    ] = 1.75,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0, help="maskgit: noise on which codes are kept. Default: 1.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same pictures.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Pictures of faces from texts, as one grid; several prompts give a row each.
+
+    Example: `unif2ace-model generate --run run/ --prompt "A smiling woman." --out grid.png`
+    """
+    from unif2ace_model.generation import Sampling, generate_grid
+    from unif2ace_model.trained import load_trained
+
+    how = Sampling(sampler, steps, guidance, temperature, seed)
+    answer = generate_grid(load_trained(run_), prompts, count, how, out)
+    for prompt in answer["cut"]:
+        print(f"{NAME}: longer than the captions that the model learnt from, its end is cut: {prompt}", file=sys.stderr)
+    emit(answer, as_json, lambda: print(f"{out}: {answer['pictures']} pictures of {answer['size']} pixels"))
+
+
+@app.command()
+def answer(
+    run_: RunOption,
+    image: Annotated[Path, typer.Option("--image", help="A photograph; its largest face is cropped as `build` does.")],
+    questions: Annotated[list[str], typer.Option("--question", help="What to ask. Repeatable.")],
+    as_json: Json = False,
+) -> None:
+    """Ask a trained model about a photograph.
+
+    Example: `unif2ace-model answer --run run/ --image raw/astronaut.png --question "Is the person smiling?"`
+    """
+    from unif2ace_model.photograph import answer_about
+    from unif2ace_model.trained import load_trained
+
+    found = answer_about(load_trained(run_), image, questions)
+    if found["faces"] > 1:
+        print(f"{NAME}: {image} shows {found['faces']} faces; the largest is asked about", file=sys.stderr)
+    pairs = [(each["question"], each["answer"]) for each in found["answers"]]
+    emit(found, as_json, lambda: print("\n".join(f"{question}\n  {said}" for question, said in pairs)))
+
+
+@app.command()
+def info(
+    preset: Annotated[str, typer.Argument(help="A preset: a name in pipelines/ or a YAML file.")],
+    settings: Changes = None,
+    as_json: Json = False,
+) -> None:
+    """What a preset costs: parameters, FLOPs a token, memory; and which numbers are the paper's. Trains nothing.
+
+    Example: `unif2ace-model info train-1p8b`
+    """
+    from unif2ace_model.config import load_preset
+    from unif2ace_model.info import info as found
+    from unif2ace_model.info import lines_of
+
+    facts = found(load_preset(preset, settings or []))
+    emit({"preset": preset, **facts}, as_json, lambda: print("\n".join(lines_of(preset, facts))))
+
+
+@app.command()
 def attributes(
     shards: Annotated[Path, typer.Option("--shards", help="The dataset, with labels of its sources.")] = Path("shards"),
     out: Annotated[Path, typer.Option("--out", help="The model; its card is written beside it.")] = Path(
@@ -110,9 +185,7 @@ def attributes(
 
 @app.command("eval")
 def evaluation(
-    run_: Annotated[
-        Path, typer.Option("--run", help="A run of `train` (its latest checkpoint), or a checkpoint's folder.")
-    ],
+    run_: RunOption,
     shards: Annotated[
         Path | None, typer.Option("--shards", help="The dataset (default: shards/).", show_default=False)
     ] = None,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from unif2ace_model.config import ModelConfig
 from unif2ace_model.model import UniF2ace
 from unif2ace_model.moe import Experts, TokenMoeLayer
 from unif2ace_model.prompts import IGNORED, Batch
@@ -89,3 +90,13 @@ def peak_flops() -> float | None:
 def training_bytes(parameters: int) -> int:
     """Weights, gradients and AdamW's moments in float32; activations come on top."""
     return ADAMW_BYTES * parameters
+
+
+def inference_bytes(parameters: int) -> int:
+    """The weights in float32."""
+    return 4 * parameters
+
+
+def cache_bytes(config: ModelConfig, length: int) -> int:
+    """Keys and values of one sequence of `length` tokens, in float32."""
+    return 4 * 2 * config.layers * config.dim * length

@@ -1,4 +1,4 @@
-"""A raw photograph as a model sees it: found, cropped and encoded as the photographs were that it learnt from.
+"""A raw photograph as a model sees it, cropped and encoded as those were that it learnt from; and what it says of it.
 
 How a dataset's crops were made stands in its recipe; a run keeps that section in faces.yaml, so that the model alone,
 without the dataset, knows it.
@@ -6,8 +6,10 @@ without the dataset, knows it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +23,13 @@ from unif2ace_data.recipe import Faces
 from unif2ace_data.run.pack import face_in_crop
 from unif2ace_data.run.private import recipe_at
 from unif2ace_data.schema import UserError
+from unif2ace_model.answering import Ask, spoken_answers
 from unif2ace_model.config import Preset
 from unif2ace_model.data import views_of
 from unif2ace_model.features import clip_network, face_network
 from unif2ace_model.image_tokenizer import load_image_tokenizer
+from unif2ace_model.pictures import EncodedPictures
+from unif2ace_model.trained import TrainedModel
 
 FACES = "faces.yaml"
 
@@ -36,7 +41,7 @@ class Seen:
     jpeg: bytes
     faces: int
     codes_N: np.ndarray
-    features: dict[str, np.ndarray]  # "face" (C,) and "clip" (P, C) float32, those that the preset names
+    features: dict[str, np.ndarray]  # "face" (C,) and "clip" (P, C) float32, those that the model reads
 
 
 def keep_faces(shards: Path, run: Path) -> None:
@@ -77,9 +82,28 @@ def see(photograph: Path, faces: Faces, preset: Preset) -> Seen:
     codes_N = load_image_tokenizer(preset.images.tokenizer).encode(pixels_CHW[None])[0].numpy()
     landmarks = np.array(face_in_crop(face, quad, side).landmarks)
     networks = {"face": face_network, "clip": clip_network}
-    names = {name: getattr(preset.features, name) for name in networks}
-    features = {name: networks[name](weights).of(crop, landmarks) for name, weights in names.items() if weights}
+    features = {
+        name: networks[name](getattr(preset.features, name)).of(crop, landmarks) for name in preset.model.guests
+    }
     return Seen(jpeg, len(record.faces), codes_N, features)
+
+
+def answer_about(trained: TrainedModel, photograph: Path, questions: Sequence[str]) -> dict[str, Any]:
+    """The model's answers about the largest face of a photograph, and how many faces were found.
+
+    Raises UserError: an empty question, and as `see` does.
+    """
+    if not questions or not all(question.strip() for question in questions):
+        raise UserError('an empty question: ask, for example, --question "Is the person smiling?"', 2)
+    seen = see(photograph, faces_of(trained.run), trained.preset)
+    pictures = EncodedPictures(seen.codes_N[None], {name: array[None] for name, array in seen.features.items()})
+    said = spoken_answers(trained, pictures, [Ask(0, question) for question in questions])
+    return {
+        "image": str(photograph),
+        "faces": seen.faces,
+        "checkpoint": str(trained.folder),
+        "answers": [{"question": q, "answer": words} for q, words in zip(questions, said, strict=True)],
+    }
 
 
 def read(photograph: Path) -> bytes:

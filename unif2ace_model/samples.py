@@ -6,21 +6,16 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
-
-from unif2ace_model.config import Images, Preset
+from unif2ace_model.config import Preset
 from unif2ace_model.data import Dataset, Record
-from unif2ace_model.decoding import answer, denoiser
-from unif2ace_model.image_tokenizer import load_image_tokenizer
+from unif2ace_model.decoding import answer
+from unif2ace_model.generation import Sampling, generate, grid
 from unif2ace_model.mixture import question_text
 from unif2ace_model.model import UniF2ace
 from unif2ace_model.prompts import pack, understanding
-from unif2ace_model.sampling import maskgit
 from unif2ace_model.text import TextTokenizer
 
-PICTURES, STEPS, GUIDANCE = 8, 12, 1.75  # our choice, of what is shown while training
+PICTURES = 8  # our choice
 
 
 def write_samples(out: Path, step: int, model: UniF2ace, dataset: Dataset, text: TextTokenizer, preset: Preset) -> None:
@@ -34,7 +29,7 @@ def write_samples(out: Path, step: int, model: UniF2ace, dataset: Dataset, text:
     folder = out / "samples"
     folder.mkdir(exist_ok=True)
     captions = [text.encode(record.caption)[: preset.text.max_tokens] for record in records]
-    pixels = generate(model, captions, preset.images, STEPS, GUIDANCE, preset.run.seed)
+    pixels = generate(model, captions, preset, Sampling(seed=preset.run.seed))
     grid(pixels).save(folder / f"step-{step:06d}.png")
     questions = [next((qa for qa in record.qa), None) for record in records]
     asked = [(record, qa) for record, qa in zip(records, questions, strict=True) if qa]
@@ -70,27 +65,3 @@ def answers(
         prompts.clip_BPC = dataset.features("clip", [record for record, _ in some])
         said += [text.decode(ids) for ids in answer(model, prompts.to(device))]
     return said
-
-
-def generate(
-    model: UniF2ace, captions: Sequence[Sequence[int]], images: Images, steps: int, guidance: float, seed: int
-) -> np.ndarray:
-    """(B, H, W, 3) uint8: one picture a caption, by MaskGIT's sampler."""
-    tokenizer = load_image_tokenizer(images.tokenizer)
-    generator = torch.Generator().manual_seed(seed)
-    denoise = denoiser(model, captions, guidance)
-    codes = maskgit(denoise, len(captions), model.config.image_tokens, model.config.codebook, steps, generator)
-    pixels = tokenizer.decode(codes.cpu(), images.size, images.size)
-    return ((pixels.permute(0, 2, 3, 1).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
-
-
-def grid(pixels_BHWC: np.ndarray, columns: int = 4) -> Image.Image:
-    """Pictures side by side, row by row."""
-    count, height, width, _ = pixels_BHWC.shape
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    sheet = np.full((rows * height, columns * width, 3), 255, np.uint8)
-    for place, picture in enumerate(pixels_BHWC):
-        row, column = divmod(place, columns)
-        sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = picture
-    return Image.fromarray(sheet)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 PROGRAMS = Path(sys.executable).parent
 SPLITS = ["--set", "splits.train=0.7", "--set", "splits.validation=0.1", "--set", "splits.test=0.2"]
@@ -49,7 +50,7 @@ def home(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", ["train"])
+@pytest.mark.parametrize("command", ["train", "generate", "answer", "info"])
 def test_every_command_has_help_with_an_example(command: str, tmp_path: Path) -> None:
     done = program(command, "--help", cwd=tmp_path)
     assert done.returncode == 0 and "Example:" in done.stdout
@@ -126,3 +127,132 @@ def test_questions_are_missed_before_a_tokenizer_is_trained(built: Path, tmp_pat
     done = program("train", "--shards", str(built), cwd=tmp_path)
     assert done.returncode == 1 and "run `unif2ace-data qa-gen` on it first" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+# ------------------------------------------------------------------ generate
+
+
+def picture(path: Path) -> bytes:
+    return Image.open(path).convert("RGB").tobytes()
+
+
+def test_generate_draws_a_row_for_each_prompt_and_the_same_for_the_same_seed(home: Path, tmp_path: Path) -> None:
+    asked = [
+        "generate",
+        "--run",
+        str(home / "run"),
+        "--prompt",
+        "A smiling woman.",
+        "--prompt",
+        "A man.",
+        "--count",
+        "3",
+    ]
+    done = program(*asked, "--out", "new/a.png", cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout == "new/a.png: 6 pictures of 32 pixels\n"
+    assert Image.open(tmp_path / "new" / "a.png").size == (3 * 32, 2 * 32)
+    program(*asked, "--out", "b.png", cwd=tmp_path)
+    program(*asked, "--out", "c.png", "--seed", "1", cwd=tmp_path)
+    assert picture(tmp_path / "new" / "a.png") == picture(tmp_path / "b.png") != picture(tmp_path / "c.png")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--sampler", "maskgit", "--steps", "4", "--temperature", "2.5", "--guidance", "0"],
+        ["--sampler", "ancestral", "--steps", "5"],
+        ["--sampler", "first-hitting"],
+    ],
+)
+def test_generate_knows_three_samplers(home: Path, tmp_path: Path, options: list[str]) -> None:
+    done = program(
+        "generate", "--run", str(home / "run"), "--prompt", "A man.", "--count", "5", *options, "--json", cwd=tmp_path
+    )
+    answer = json.loads(done.stdout)
+    assert answer["sampler"] == options[1] and answer["pictures"] == 5 and answer["cut"] == []
+    assert Image.open(tmp_path / "grid.png").size == (4 * 32, 2 * 32)
+
+
+def test_generate_says_when_a_prompt_is_longer_than_the_captions_were(home: Path, tmp_path: Path) -> None:
+    done = program("generate", "--run", str(home / "run"), "--prompt", "A man. " * 200, "--count", "1", cwd=tmp_path)
+    assert done.returncode == 0 and "its end is cut" in done.stderr
+
+
+# ------------------------------------------------------------------ answer
+
+
+def test_answer_sees_a_photograph_and_answers_each_question(home: Path) -> None:
+    questions = ["--question", "Is the person smiling?", "--question", "Describe the person in this picture."]
+    asked = ["answer", "--run", "run/step-000030", "--image", "raw/astronaut.png", *questions]
+    found = json.loads(program(*asked, "--json", cwd=home).stdout)
+    assert [each["question"] for each in found["answers"]] == questions[1::2] and found["faces"] == 1
+    shown = program(*asked, cwd=home)
+    assert shown.returncode == 0 and shown.stderr == ""
+    assert shown.stdout.splitlines()[0] == questions[1]
+    assert shown.stdout.splitlines()[1].strip() == found["answers"][0]["answer"]
+
+
+def test_of_several_faces_the_largest_is_asked_about_and_that_is_said(home: Path, tmp_path: Path) -> None:
+    large, small = Image.open(home / "raw" / "astronaut.png").convert("RGB"), Image.open(home / "raw" / "biden.jpg")
+    both = Image.new("RGB", (large.width + 300, large.height))
+    both.paste(large)
+    both.paste(small.convert("RGB").resize((300, 300 * small.height // small.width)), (large.width, 0))
+    both.save(tmp_path / "both.png")
+    done = program("answer", "--run", str(home / "run"), "--image", "both.png", "--question", "Who?", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == "unif2ace-model: both.png shows 2 faces; the largest is asked about\n"
+
+
+# ------------------------------------------------------------------ info
+
+
+def test_info_counts_the_papers_size_in_seconds_and_in_little_memory(tmp_path: Path) -> None:
+    limited = ["bash", "-c", 'ulimit -v 6000000; exec "$0" "$@"', str(PROGRAMS / "unif2ace-model")]
+    done = subprocess.run([*limited, "info", "train-1p8b", "--json"], capture_output=True, text=True, cwd=tmp_path)
+    facts = json.loads(done.stdout)
+    assert 1.8e9 < facts["parameters"]["total"] < 1.95e9 and facts["parameters"]["active"] < 1.6e9
+    assert facts["bytes"]["training"] == 16 * facts["parameters"]["total"], "7.6 GB of weights would not have fitted"
+    notes = {setting["key"]: setting for setting in facts["settings"]}
+    assert notes["objective.alpha"]["note"].startswith("paper: 0.01") and notes["objective.alpha"]["default"]
+
+
+def test_info_is_of_the_model_that_is_trained(home: Path) -> None:
+    shown = program("info", "run/preset.yaml", cwd=home)
+    assert shown.returncode == 0 and "paper: 8 routed experts a group" in shown.stdout
+    vocabulary = len(json.loads((home / "run" / "tokenizer.json").read_text())["model"]["vocab"])
+    facts = json.loads(
+        program("info", "run/preset.yaml", "--set", f"model.text_vocab={vocabulary}", "--json", cwd=home).stdout
+    )
+    weights = home / "run" / "step-000030" / "model.safetensors"
+    routers = 2 * 2 * 8 * 4  # biases of the selection: two layers, two groups, eight experts; they are no parameters
+    header = 8 + int.from_bytes(weights.read_bytes()[:8], "little")
+    assert facts["bytes"]["inference"] == weights.stat().st_size - header - routers
+
+
+# ------------------------------------------------------------------ wrong usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["generate", "--run", "nowhere", "--prompt", "A man."], 2, "no checkpoint in nowhere"),
+        (["generate", "--run", "raw", "--prompt", "A man."], 2, "no checkpoint in raw"),
+        (["generate", "--run", "run", "--prompt", " "], 2, "an empty prompt"),
+        (["generate", "--run", "run"], 2, "--prompt"),
+        (["generate", "--run", "run", "--prompt", "A man.", "--sampler", "euler"], 2, "no sampler 'euler'"),
+        (["generate", "--run", "run", "--prompt", "A man.", "--sampler", "ancestral", "--temperature", "1"], 2, "no temperature"),
+        (["generate", "--run", "run", "--prompt", "A man.", "--out", "grid.pdf"], 2, "name a picture"),
+        (["generate", "--run", "run", "--prompt", "A man.", "--out", "raw/rocket.jpg/grid.png"], 1, "cannot be written"),
+        (["answer", "--run", "run", "--image", "raw/nobody.jpg", "--question", "Who?"], 2, "nobody.jpg cannot be read"),
+        (["answer", "--run", "run", "--image", "raw/rocket.json", "--question", "Who?"], 1, "cannot be read as a picture"),
+        (["answer", "--run", "run", "--image", "raw/rocket.jpg", "--question", "Who?"], 1, "no face found"),
+        (["answer", "--run", "run", "--image", "raw/biden.jpg", "--question", ""], 2, "an empty question"),
+        (["answer", "--run", "shards", "--image", "raw/biden.jpg", "--question", "Who?"], 2, "no checkpoint in shards"),
+        (["info", "train-huge"], 2, "no preset 'train-huge'"),
+        (["info", "train-tiny", "--set", "model.heads=7"], 2, "dim 128 is not a multiple of heads 7"),
+        (["info", "train-tiny", "--set", "text.tokenizer=nobody/nothing"], 2, "no text tokenizer 'nobody/nothing'"),
+    ],
+)  # fmt: skip
+def test_what_the_commands_refuse(home: Path, arguments: list[str], code: int, words: str) -> None:
+    done = program(*arguments, cwd=home)
+    assert done.returncode == code and words in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
