@@ -11,7 +11,8 @@ beyond fixed seeds: the same checkpoint and dataset give the same report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -73,8 +74,6 @@ class Held:
     shards: Path
     dataset: Dataset
     records: list[Record]
-    samples: list[Sample]
-    crops: np.ndarray  # (B, size, size, 3) uint8
     bootstrap: Bootstrap
     instead: list[int] | None
     quiet: bool
@@ -172,9 +171,8 @@ def held_out(trained: TrainedModel, shards: Path, wanted: Wanted, quiet: bool) -
     records = spread(dataset.of(wanted.split), wanted.limit)
     people = identities_of(dataset, records, trained.preset.features.face or EMBEDDED)
     bootstrap = Bootstrap(people)
-    samples, crops = crops_of(shards, records, trained.preset.images.size)
     instead = others(people) if bootstrap.identities > 1 else None
-    return Held(trained, shards, dataset, records, samples, crops, bootstrap, instead, quiet)
+    return Held(trained, shards, dataset, records, bootstrap, instead, quiet)
 
 
 def opened(trained: TrainedModel, shards: Path, quiet: bool) -> Dataset:
@@ -186,16 +184,20 @@ def opened(trained: TrainedModel, shards: Path, quiet: bool) -> Dataset:
     return dataset
 
 
-def crops_of(shards: Path, records: Sequence[Record], size: int) -> tuple[list[Sample], np.ndarray]:
-    """The records' samples, and their crops at the model's size (B, size, size, 3)."""
+def samples_of(shards: Path, records: Sequence[Record]) -> Iterator[tuple[Sample, bytes]]:
+    """(sample, JPEG) of these records of a dataset, in their order, which is that of the shards."""
     names = [shard["name"] for shard in read_index(shards)["shards"]]
-    found: dict[str, tuple[Sample, np.ndarray]] = {}
-    for shard in sorted({record.shard for record in records}):
-        keys = {record.uid for record in records if record.shard == shard}
-        for sample, jpeg in pick(shards / names[shard], keys):
-            found[sample.uid] = sample, views_of(decode(jpeg).rgb, sample.uid, size, 1)[0]
-    pairs = [found[record.uid] for record in records]
-    return [sample for sample, _ in pairs], np.stack([crop for _, crop in pairs])
+    for shard, group in itertools.groupby(records, key=lambda record: record.shard):
+        yield from pick(shards / names[shard], {record.uid for record in group})
+
+
+def crops_of(shards: Path, records: Sequence[Record], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(B, size, size, 3) uint8 crops at the model's size, and their landmarks (B, 5, 2) from 0 to 1."""
+    crops, landmarks = np.zeros((len(records), size, size, 3), np.uint8), np.zeros((len(records), 5, 2))
+    for place, (sample, jpeg) in enumerate(samples_of(shards, records)):
+        crops[place] = views_of(decode(jpeg).rgb, sample.uid, size, 1)[0]
+        landmarks[place] = np.array(sample.face.landmarks) / [sample.image.width, sample.image.height]
+    return crops, landmarks
 
 
 def spread(records: list[Record], limit: int) -> list[Record]:
@@ -232,7 +234,7 @@ def blind_reader(questions: Any) -> BlindReader | None:
 
 def part_captions(held: Held) -> dict[str, Any]:
     progress = Progress("captions", (held.times + 1) * len(held.records), held.quiet)
-    evidence = [sample.attributes for sample in held.samples]
+    evidence = [sample.attributes for sample, _ in samples_of(held.shards, held.records)]
     report, said = evaluate_captions(
         held.trained, held.pictures, held.captions, evidence, held.bootstrap, held.instead, tick_of(progress)
     )
@@ -253,8 +255,8 @@ def part_nelbo(held: Held) -> dict[str, Any]:
 
 def part_generation(held: Held, sampling: Sampling, fid: str) -> dict[str, Any]:
     size, count = held.trained.preset.images.size, len(held.records)
-    landmarks = np.mean([np.array(s.face.landmarks) / [s.image.width, s.image.height] for s in held.samples], axis=0)
-    network = fid_network(fid, held.pack, landmarks)  # before anything is generated: it may not be there
+    real, landmarks = crops_of(held.shards, held.records, size)
+    network = fid_network(fid, held.pack, landmarks.mean(0))  # before anything is generated: it may not be there
     tokenizer = load_image_tokenizer(held.trained.preset.images.tokenizer)
     faces = Faces.model_validate(read_mapping(held.shards / "recipe.yaml").get("faces") or {})
     progress = Progress("generating", 3 * count, held.quiet)
@@ -271,13 +273,13 @@ def part_generation(held: Held, sampling: Sampling, fid: str) -> dict[str, Any]:
         seen_in(made, faces, tick), seen_in(rebuilt, faces, tick), held.captions, held.bootstrap, held.instead
     )
     progress.close()
-    _, known = crops_of(held.shards, spread(held.train, count), size) if held.train else ([], held.crops[:0])
+    known, _ = crops_of(held.shards, spread(held.train, count), size)
     report["fid"] = {
         "network": network.name,
         "pictures": count,
-        "generated": frechet(network, held.crops, made),
-        "reconstructed": frechet(network, held.crops, rebuilt),
-        "training_pictures": frechet(network, held.crops, known),
+        "generated": frechet(network, real, made),
+        "reconstructed": frechet(network, real, rebuilt),
+        "training_pictures": frechet(network, real, known),
     }
     jpegs = [encode_jpeg(picture, 95) for picture in made]
     claims = [claims_of(caption) for caption in held.captions]

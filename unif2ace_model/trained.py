@@ -66,9 +66,10 @@ def load_trained(where: Path) -> TrainedModel:
 
 def facts_of(trained: TrainedModel) -> dict[str, Any]:
     """Which weights of which preset these are, as reports say it."""
+    folder = trained.folder.resolve()
     return {
         "checkpoint": {
-            "name": f"{trained.folder.parent.name}/{trained.folder.name}",
+            "name": f"{folder.parent.name}/{folder.name}",
             "step": trained.step,
             "sha256": trained.sha256,
             "dataset": trained.dataset,

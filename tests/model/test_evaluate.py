@@ -18,7 +18,7 @@ from rich.console import Console
 from unif2ace_data.schema import UserError
 from unif2ace_model.answering import Ask, answer_nll, prompts_of, spoken_answers
 from unif2ace_model.bootstrap import Bootstrap, identities_of
-from unif2ace_model.evaluate import Wanted, asked_for, evaluate, opened, spread
+from unif2ace_model.evaluate import Wanted, asked_for, evaluate, opened, samples_of, spread
 from unif2ace_model.evaluate_codes import codes_of, picture_nelbo, unigram_nats
 from unif2ace_model.evaluate_generation import Sampling
 from unif2ace_model.evaluate_table import render_report
@@ -158,6 +158,12 @@ def test_people_are_told_apart_as_the_builder_does(pictures: DatasetPictures) ->
 def test_a_limit_spreads_over_the_keys() -> None:
     assert spread(list("abcdefghij"), 3) == ["a", "d", "g"]  # type: ignore[arg-type, comparison-overlap]
     assert spread(list("abc"), 0) == spread(list("abc"), 9) == ["a", "b", "c"]  # type: ignore[arg-type, comparison-overlap]
+
+
+def test_samples_come_in_the_order_of_the_records(pictures: DatasetPictures, people: Path) -> None:
+    some = pictures.records[1::3]
+    assert [sample.uid for sample, _ in samples_of(people, some)] == [record.uid for record in some]
+    assert list(samples_of(people, [])) == []
 
 
 # ------------------------------------------------------------------ bad input

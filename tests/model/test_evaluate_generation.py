@@ -59,7 +59,8 @@ def test_the_control_sets_pictures_against_other_people_s_captions() -> None:
 def test_real_photographs_agree_with_the_captions_that_were_made_of_them(people: Path, trained_run: Path) -> None:
     model = load_trained(trained_run)
     records = opened(model, people, quiet=True).of("train")[:4]
-    _, crops = crops_of(people, records, 256)
+    crops, landmarks = crops_of(people, records, 256)
+    assert landmarks.shape == (4, 5, 2) and 0 < landmarks.min() < landmarks.max() < 1
     found = agreement(seen_in(crops, Faces()), [claims_of(r.caption) for r in records], Bootstrap(list(range(4))))
     assert found["faces_found"]["value"] == 1
     assert found["agreement"]["value"] > 0.9
