@@ -27,7 +27,10 @@ class TextTokenizer:
         return str(self._tokenizer.decode(list(ids))).strip()
 
     def save(self, folder: Path) -> None:
-        self._tokenizer.save(str(folder / FILE))
+        """The file appears whole or not at all."""
+        partial = folder / f".{FILE}.partial"
+        self._tokenizer.save(str(partial))
+        partial.replace(folder / FILE)
 
 
 def learn_tokenizer(texts: Iterable[str], size: int) -> TextTokenizer:

@@ -101,6 +101,24 @@ def test_a_signal_saves_and_the_same_command_goes_on(home: Path, tmp_path: Path,
     assert 0 < steps[0] < steps[1]
 
 
+def test_killed_in_every_phase_a_run_ends_in_the_bytes_of_one_that_was_not(home: Path, tmp_path: Path) -> None:
+    shards, run = shutil.copytree(home / "shards", tmp_path / "shards"), tmp_path / "run"
+    command = ["train", *changes("optim.steps=30", "optim.warmup=5")]
+    for reached in ("preset.yaml", "image_tokenizer", "tokenizer.json", "metrics.jsonl"):
+        process = subprocess.Popen(
+            [str(PROGRAMS / "unif2ace-model"), *command], cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL
+        )
+        while not (run / reached).exists():
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+    done = program(*command, "--shards", str(shards), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name in ("image_tokenizer/model.safetensors", "tokenizer.json", "step-000030/model.safetensors"):
+        assert (run / name).read_bytes() == (home / "run" / name).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
