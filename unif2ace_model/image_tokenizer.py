@@ -47,8 +47,8 @@ def load_image_tokenizer(where: str) -> ImageTokenizer:
     """
     if not where:
         raise UserError(
-            "images.tokenizer is empty: `--set images.tokenizer=train` lets a run make its own; or make one with "
-            "`unif2ace-model tokenizer --shards shards/ --out tok/` and take it with `--set images.tokenizer=fsq:tok`",
+            "images.tokenizer is empty: `unif2ace-model tokenizer --shards shards/ --out tok/` makes one, and "
+            "`--set images.tokenizer=fsq:tok` takes it; with `train` a run makes its own",
             2,
         )
     kind, _, place = where.partition(":")
