@@ -6,6 +6,7 @@ B sequences   N image tokens   Q codes   V text and special ids   S positions
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -98,8 +99,9 @@ def denoiser(model: UniF2ace, captions: Sequence[Sequence[int]], guidance: float
     @torch.no_grad()
     def denoise(codes_BN: Tensor, rate_B: Tensor) -> Tensor:
         codes_BN, rate_B = codes_BN.to(device), rate_B.to(device)
-        batch.rate_B = rate_B.repeat(copies)
-        place = Place(mask, batch.group_B, span_BN, start=prefix, guests=model.received(batch))
+        guests = model.received(replace(batch, group_B=batch.group_B[: len(rate_B)], rate_B=rate_B))
+        guests = {name: guest.repeat(copies, 1, 1) for name, guest in guests.items()}
+        place = Place(mask, batch.group_B, span_BN, start=prefix, guests=guests)
         x_BSD = model.embed(batch.text_BS[:, prefix:], codes_BN.repeat(copies, 1), span_BN)
         hidden, _, _ = model.body(x_BSD, place, cache)
         hidden_BND = hidden[:, 1:-1]
