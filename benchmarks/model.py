@@ -1,6 +1,6 @@
 """The model's speed as ratios, each beside what it replaces: same weights, same inputs, outputs held equal first.
 
-    python benchmarks/model.py                  # one CPU thread, float32, about two minutes
+    python benchmarks/model.py                  # one CPU thread, float32, three minutes
     python benchmarks/model.py --device cuda    # products in bfloat16; tokens/s, MFU and memory of train-1p8b as well
 
 Every pair runs in turn, several times, and the middle round counts. On a CPU the ratio is that of CPU time, which other
@@ -384,7 +384,7 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     where = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} thread"
-    print(f"torch {torch.__version__}, {where}; milliseconds, median of {ROUNDS} rounds in turn")
+    print(f"torch {torch.__version__}, {where}; milliseconds, median of {ROUNDS} rounds in turn, or {FEW_ROUNDS}")
     print(f"{'ours / theirs':48} {'wall':>8} {'CPU':>8}  {'wall':>8} {'CPU':>8}  {'ratio':>8}  {'wanted':>7}")
     rows = [*layer_rows()]
     with as_the_trainer():
