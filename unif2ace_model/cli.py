@@ -196,11 +196,13 @@ def evaluation(
         typer.Option("--only", help="Parts, with commas: qa, captions, nelbo, generation.", show_default="all"),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="At most so many samples, evenly spread; 0: all.")] = 0,
-    sampler: Annotated[
-        str, typer.Option("--sampler", help="Of generation: first-hitting or maskgit.")
-    ] = "first-hitting",
-    steps: Annotated[int, typer.Option("--steps", min=1, help="MaskGIT's.")] = 16,
-    guidance: Annotated[float, typer.Option("--guidance", min=0, help="Classifier-free guidance; 0: none.")] = 1.75,
+    sampler: Annotated[str, typer.Option("--sampler", help="Of generation, as `generate` has them.")] = "maskgit",
+    steps: Annotated[
+        int, typer.Option("--steps", min=0, help="Calls of the model at most; 0: MaskGIT 12, the others one a code.")
+    ] = 0,
+    guidance: Annotated[
+        float, typer.Option("--guidance", min=0, help="Of the caption over none; 0: the model as it is.")
+    ] = 1.75,
     fid: Annotated[
         str, typer.Option("--fid", help="Network of FID: `face`, inception:FILE, or a CLIP as for `attributes`.")
     ] = "face",

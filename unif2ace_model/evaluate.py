@@ -33,17 +33,10 @@ from unif2ace_model.bootstrap import Bootstrap, identities_of
 from unif2ace_model.data import Dataset, Record, open_dataset, private_folder, views_of
 from unif2ace_model.evaluate_captions import evaluate_captions
 from unif2ace_model.evaluate_codes import codes_of, evaluate_codes
-from unif2ace_model.evaluate_generation import (
-    Sampler,
-    Sampling,
-    agreements,
-    claims_of,
-    decoded,
-    generate_faces,
-    seen_in,
-)
+from unif2ace_model.evaluate_generation import agreements, claims_of, decoded, seen_in
 from unif2ace_model.evaluate_qa import evaluate_qa, questions_of, sequences
 from unif2ace_model.fid import fid_network, frechet
+from unif2ace_model.generation import Sampling, generate, steps_of
 from unif2ace_model.image_tokenizer import load_image_tokenizer
 from unif2ace_model.judge import VQA_CONTROL, Case, conv_cases, desc_cases, judge, vqa_cases
 from unif2ace_model.pictures import DatasetPictures, others
@@ -147,9 +140,7 @@ def asked_for(
     splits: dict[str, Split] = {name: name for name in SPLITS}
     if split not in splits:
         raise UserError(f"--split {split!r}: choose among {', '.join(SPLITS)}", 2)
-    samplers: dict[str, Sampler] = {"first-hitting": "first-hitting", "maskgit": "maskgit"}
-    if sampler not in samplers:
-        raise UserError(f"--sampler {sampler!r}: choose among {', '.join(samplers)}", 2)
+    sampling = Sampling(sampler, steps, guidance)
     if (judge_url is None) != (judge_model is None):
         raise UserError("--judge-url and --judge-model go together: the server, and the model's name on it", 2)
     llm = None
@@ -160,7 +151,7 @@ def asked_for(
             raise UserError("--judge-url: of --only nelbo there is nothing to grade", 2)
         llm = Llm(model=judge_model, base_url=judge_url, temperature=0.0)
     chosen = tuple(part for part in PARTS if part in parts)
-    return Wanted(splits[split], chosen, limit, Sampling(samplers[sampler], steps, guidance), fid, llm)
+    return Wanted(splits[split], chosen, limit, sampling, fid, llm)
 
 
 # ------------------------------------------------------------------ the samples
@@ -261,11 +252,13 @@ def part_generation(held: Held, sampling: Sampling, fid: str) -> dict[str, Any]:
     faces = Faces.model_validate(read_mapping(held.shards / "recipe.yaml").get("faces") or {})
     progress = Progress("generating", 3 * count, held.quiet)
     tick = tick_of(progress)
-    made = generate_faces(held.trained, tokenizer, held.caption_ids, sampling, tick)
+    with held.trained.at_work():
+        made = generate(held.trained.model, held.caption_ids, held.trained.preset, sampling)
+    tick(count)
     rebuilt = decoded(tokenizer, np.stack([held.pictures.codes(i) for i in range(count)]), size)
     report: dict[str, Any] = {
         "sampler": sampling.sampler,
-        "steps": sampling.steps if sampling.sampler == "maskgit" else held.trained.model.config.image_tokens,
+        "steps": steps_of(sampling, held.trained.preset),
         "guidance": sampling.guidance,
         "seed": sampling.seed,
         "analyser": faces.engine if faces.engine == EMBEDDED else Path(faces.engine).name,

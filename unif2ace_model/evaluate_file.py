@@ -11,6 +11,7 @@ from unif2ace_model.bootstrap import Bootstrap, people_in
 from unif2ace_model.evaluate import EMBEDDED, blind_reader, tick_of
 from unif2ace_model.evaluate_qa import evaluate_qa, sequences
 from unif2ace_model.image_tokenizer import load_image_tokenizer
+from unif2ace_model.photograph import faces_of
 from unif2ace_model.pictures import others
 from unif2ace_model.qa_file import encode_pictures, read_qa_file
 from unif2ace_model.trained import facts_of, load_trained
@@ -27,7 +28,9 @@ def evaluate_file(run: Path, file: Path, images: Path, shards: Path | None, quie
     preset = trained.preset
     pack = preset.features.face or EMBEDDED
     tokenizer = load_image_tokenizer(preset.images.tokenizer)
-    pictures = encode_pictures(found, preset.images, tokenizer, pack, preset.features.clip, quiet)
+    pictures = encode_pictures(
+        found, preset.images, tokenizer, faces_of(trained.run), pack, preset.features.clip, quiet
+    )
     people = people_in(pictures.guests["face"], pack)
     bootstrap = Bootstrap(people)
     instead = others(people) if bootstrap.identities > 1 else None

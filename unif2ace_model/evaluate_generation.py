@@ -1,6 +1,6 @@
 """Generated faces: what the analyser that built the dataset sees in them, against what their captions say.
 
-    B samples   N image tokens   H, W pixels
+    B samples   N image tokens
 
 Every picture is analysed as a photograph is, and each claim of its caption judged by what is measured: it holds, it does
 not, or the analyser cannot tell. A picture in which no face is found has every claim wrong. Beside it: the same pictures
@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,50 +25,12 @@ from unif2ace_data.faces.analyse import Analyser
 from unif2ace_data.recipe import Faces
 from unif2ace_data.schema import Annotations, Attribute
 from unif2ace_model.bootstrap import Bootstrap
-from unif2ace_model.decoding import denoiser
 from unif2ace_model.image_tokenizer import ImageTokenizer
-from unif2ace_model.sampling import first_hitting, maskgit
-from unif2ace_model.trained import TrainedModel
 
 BATCH = 16
 ANALYSED = 256  # our choice: smaller pictures are enlarged to this side before they are analysed
 Tick = Callable[[int], None]
-Sampler = Literal["first-hitting", "maskgit"]
 Claimed = tuple[str, str, bool]  # attribute, value, negated
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """`steps` is MaskGIT's; first-hitting takes as many as there are image tokens."""
-
-    sampler: Sampler = "first-hitting"
-    steps: int = 16
-    guidance: float = 1.75  # Show-o's for 256 pixels
-    seed: int = 0
-
-
-def generate_faces(
-    trained: TrainedModel,
-    tokenizer: ImageTokenizer,
-    captions: Sequence[Sequence[int]],
-    sampling: Sampling,
-    tick: Tick = lambda n: None,
-) -> np.ndarray:
-    """(B, H, W, 3) uint8: one picture a caption (ids)."""
-    config, made = trained.model.config, []
-    for first in range(0, len(captions), BATCH):
-        some = captions[first : first + BATCH]
-        generator = torch.Generator().manual_seed(sampling.seed + first)
-        with trained.at_work():
-            denoise = denoiser(trained.model, some, sampling.guidance)
-            size = (len(some), config.image_tokens, config.codebook)
-            if sampling.sampler == "maskgit":
-                codes_BN = maskgit(denoise, *size, sampling.steps, generator)
-            else:
-                codes_BN = first_hitting(denoise, *size, generator)
-        made.append(decoded(tokenizer, codes_BN.cpu().numpy(), trained.preset.images.size))
-        tick(len(some))
-    return np.concatenate(made)
 
 
 def decoded(tokenizer: ImageTokenizer, codes_BN: np.ndarray, size: int) -> np.ndarray:

@@ -68,13 +68,18 @@ def generate(model: UniF2ace, captions: Sequence[Sequence[int]], preset: Preset,
 def sampled(denoise: Denoise, rows: int, preset: Preset, how: Sampling, chance: torch.Generator) -> torch.Tensor:
     """(B, N) codes of as many pictures as `rows`."""
     tokens, codebook = preset.model.image_tokens, preset.model.codebook
-    steps = how.steps or tokens
+    steps = steps_of(how, preset)
     if how.sampler == "ancestral":
         return ancestral(denoise, rows, tokens, codebook, steps, chance, preset.objective.schedule)
     if how.sampler == "first-hitting":
         return first_hitting(denoise, rows, tokens, codebook, chance, at_once=-(-tokens // steps))
     temperature = 1.0 if how.temperature is None else how.temperature
-    return maskgit(denoise, rows, tokens, codebook, how.steps or MASKGIT_STEPS, chance, temperature)
+    return maskgit(denoise, rows, tokens, codebook, steps, chance, temperature)
+
+
+def steps_of(how: Sampling, preset: Preset) -> int:
+    """The steps that are taken: what was asked for, or the sampler's own number."""
+    return how.steps or (MASKGIT_STEPS if how.sampler == "maskgit" else preset.model.image_tokens)
 
 
 def generate_grid(

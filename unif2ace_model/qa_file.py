@@ -171,14 +171,15 @@ def place_of(answer: str, options: Sequence[str]) -> int | None:
 
 
 def encode_pictures(
-    found: QaFile, images: Images, tokenizer: ImageTokenizer, faces: str, clip: str, quiet: bool
+    found: QaFile, images: Images, tokenizer: ImageTokenizer, faces: Faces, pack: str, clip: str, quiet: bool
 ) -> EncodedPictures:
-    """Codes and features of the file's pictures; `faces`, `clip`: the networks, as presets name them ("": none).
+    """Codes and features of the file's pictures. `faces`: how they are found and aligned; `pack`, `clip`: the networks
+    of the features, as presets name them (clip "": none).
 
     A picture without a face is taken whole, with face features of zero. Raises UserError for one that cannot be read.
     """
-    analyser = Analyser(Faces(engine=faces))
-    face, patches = face_network(faces), clip_network(clip) if clip else None
+    analyser = Analyser(faces)
+    face, patches = face_network(pack), clip_network(clip) if clip else None
     codes: list[np.ndarray] = []
     guests: dict[str, list[np.ndarray]] = {"face": [], "clip": []}
     progress = Progress("encoding", len(found.images), quiet)

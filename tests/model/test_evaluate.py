@@ -20,8 +20,8 @@ from unif2ace_model.answering import Ask, answer_nll, prompts_of, spoken_answers
 from unif2ace_model.bootstrap import Bootstrap, identities_of
 from unif2ace_model.evaluate import Wanted, asked_for, evaluate, opened, samples_of, spread
 from unif2ace_model.evaluate_codes import codes_of, picture_nelbo, unigram_nats
-from unif2ace_model.evaluate_generation import Sampling
 from unif2ace_model.evaluate_table import render_report
+from unif2ace_model.generation import Sampling
 from unif2ace_model.pictures import DatasetPictures
 from unif2ace_model.trained import TrainedModel, load_trained
 
@@ -204,7 +204,7 @@ def test_what_a_command_line_asks_for() -> None:
     for wrong, said in [
         ({"only": "answers"}, "--only answers: choose among qa"),
         ({"split": "training"}, "choose among train, validation, test"),
-        ({"sampler": "ddim"}, "choose among first-hitting, maskgit"),
+        ({"sampler": "ddim"}, "no sampler 'ddim'"),
         ({"judge_url": "http://127.0.0.1:1/v1"}, "go together"),
         ({"judge_url": "localhost", "judge_model": "m"}, "is no URL"),
         ({"judge_url": "http://h/v1", "judge_model": "m", "only": "nelbo"}, "nothing to grade"),

@@ -153,7 +153,7 @@ def test_codes_of_exported_crops_are_those_of_the_dataset(
     dataset = opened(model, people, quiet=True)
     found = read_qa_file(*exported)
     tokenizer = load_image_tokenizer(model.preset.images.tokenizer)
-    pictures = encode_pictures(found, model.preset.images, tokenizer, "embedded", "", quiet=True)
+    pictures = encode_pictures(found, model.preset.images, tokenizer, Faces(), "embedded", "", quiet=True)
     by_key = {record.uid: record for record in dataset.records}
     same = [
         np.array_equal(pictures.codes(place), dataset.codes(by_key[path.stem]))

@@ -18,7 +18,7 @@ from unif2ace_data.recipe import Llm
 from unif2ace_data.schema import UserError
 from unif2ace_model.bootstrap import Bootstrap
 from unif2ace_model.evaluate import Wanted, evaluate
-from unif2ace_model.evaluate_generation import Sampling
+from unif2ace_model.generation import Sampling
 from unif2ace_model.judge import VQA_CONTROL, conv_cases, desc_cases, judge, mark_of, vqa_cases, yes_of
 
 Start = Callable[[Callable[[dict[str, Any], int], Reply]], ScriptedServer]
