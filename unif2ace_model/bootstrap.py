@@ -46,20 +46,37 @@ class Bootstrap:
 
     def ratio(self, samples: Sequence[int] | np.ndarray, above: Any, below: Any = None) -> Figure:
         """Sum of `above` (R,) over sum of `below` (R,; None: the number of rows). `samples`: whose each row is."""
+        value, drawn_T = self._drawn(samples, above, below)
+        return figure(value, drawn_T)
+
+    def difference(self, one: tuple[Any, ...], other: tuple[Any, ...]) -> Figure:
+        """How far one ratio lies above another, of the same people in every draw. one, other: arguments of `ratio`."""
+        (value, drawn_T), (less, drawn_less_T) = self._drawn(*one), self._drawn(*other)
+        if value is None or less is None:
+            return Figure(None, None, None)
+        both = None if drawn_T is None or drawn_less_T is None else drawn_T - drawn_less_T
+        return figure(value - less, both)
+
+    def _drawn(self, samples: Any, above: Any, below: Any = None) -> tuple[float | None, np.ndarray | None]:
+        """The ratio, and that of each draw (T,), NaN where nothing drawn bears on it; None where one person alone does."""
         above_R = np.asarray(above, np.float64)
         below_R = np.ones_like(above_R) if below is None else np.asarray(below, np.float64)
-        who_R = self._identity[np.asarray(samples, np.int64)] if len(above_R) else np.zeros(0, np.int64)
         if not below_R.sum():
-            return Figure(None, None, None)
+            return None, None
+        who_R = self._identity[np.asarray(samples, np.int64)]
         value = float(above_R.sum() / below_R.sum())
-        above_I = np.bincount(who_R, above_R, self.identities)
-        below_I = np.bincount(who_R, below_R, self.identities)
         if np.count_nonzero(np.bincount(who_R, minlength=self.identities)) < 2:
-            return Figure(value, None, None)
-        over_T = self._times_TI @ below_I
-        drawn = (self._times_TI @ above_I)[over_T > 0] / over_T[over_T > 0]
-        low, high = np.percentile(drawn, [2.5, 97.5])
-        return Figure(value, float(low), float(high))
+            return value, None
+        over_T = self._times_TI @ np.bincount(who_R, below_R, self.identities)
+        under_T = self._times_TI @ np.bincount(who_R, above_R, self.identities)
+        return value, np.divide(under_T, over_T, out=np.full_like(over_T, np.nan), where=over_T > 0)
+
+
+def figure(value: float | None, drawn_T: np.ndarray | None) -> Figure:
+    if value is None or drawn_T is None or np.isnan(drawn_T).all():
+        return Figure(value, None, None)
+    low, high = np.nanpercentile(drawn_T, [2.5, 97.5])
+    return Figure(value, float(low), float(high))
 
 
 def identities_of(dataset: Dataset, records: list[Record], pack: str) -> list[int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -71,31 +72,49 @@ def claims_of(caption: str) -> list[Claimed]:
     return list(dict.fromkeys((c.attribute, c.value, c.negated) for c in find_claims(caption)))
 
 
-def agreement(
-    seen: Sequence[list[Attribute] | None], claims: Sequence[Sequence[Claimed]], bootstrap: Bootstrap
-) -> dict[str, Any]:
-    """`agreement`: claims that hold, of those that the analyser settles; `shown`: of all. A faceless picture's are wrong."""
-    rows: list[tuple[int, str, bool, bool]] = []  # sample, attribute, holds, is settled
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    sample: int
+    attribute: str
+    holds: bool
+    settled: bool
+
+
+def verdicts(seen: Sequence[list[Attribute] | None], claims: Sequence[Sequence[Claimed]]) -> list[Verdict]:
+    """One for each claim. Of a picture without a face every claim is settled, and does not hold."""
+    found = []
     for sample, (attributes, stated) in enumerate(zip(seen, claims, strict=True)):
         for attribute, value, negated in stated:
             verdict = "contradicted" if attributes is None else judge(attribute, value, negated, attributes)[0]
-            rows.append((sample, attribute, verdict == "supported", verdict != "unverified"))
+            found.append(Verdict(sample, attribute, verdict == "supported", verdict != "unverified"))
+    return found
 
-    def figures(these: Sequence[tuple[int, str, bool, bool]]) -> dict[str, Any]:
-        who = [row[0] for row in these]
-        holds, settled = np.array([row[2] for row in these], float), np.array([row[3] for row in these], float)
+
+def columns(rows: Sequence[Verdict]) -> tuple[list[int], list[bool], list[bool]]:
+    """As Bootstrap.ratio takes them: whose, what holds, what is settled."""
+    return [r.sample for r in rows], [r.holds for r in rows], [r.settled for r in rows]
+
+
+def agreement(
+    seen: Sequence[list[Attribute] | None], claims: Sequence[Sequence[Claimed]], bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """`agreement`: claims that hold, of those that the analyser settles; `shown`: of all."""
+    rows = verdicts(seen, claims)
+
+    def figures(these: Sequence[Verdict]) -> dict[str, Any]:
+        who, holds, settled = columns(these)
         return {
             "claims": len(these),
             "agreement": bootstrap.ratio(who, holds, settled).as_json(),
             "shown": bootstrap.ratio(who, holds).as_json(),
         }
 
-    names = sorted({row[1] for row in rows})
+    names = sorted({row.attribute for row in rows})
     found = [attributes is not None for attributes in seen]
     return {
         "faces_found": bootstrap.ratio(range(len(found)), found).as_json(),
         **figures(rows),
-        "by_attribute": {name: figures([row for row in rows if row[1] == name]) for name in names},
+        "by_attribute": {name: figures([row for row in rows if row.attribute == name]) for name in names},
     }
 
 
@@ -110,6 +129,9 @@ def agreements(
     claims = [claims_of(caption) for caption in captions]
     report: dict[str, Any] = {"generated": agreement(generated, claims, bootstrap)}
     if instead:
-        report["exchanged_prompts"] = agreement(generated, [claims[i] for i in instead], bootstrap)
+        strangers = [claims[i] for i in instead]
+        report["exchanged_prompts"] = agreement(generated, strangers, bootstrap)
+        own, other = (columns(verdicts(generated, stated)) for stated in (claims, strangers))
+        report["caption_tells"] = bootstrap.difference(own, other).as_json()
     report["reconstructed"] = agreement(rebuilt, claims, bootstrap)
     return report

@@ -110,6 +110,8 @@ def face_rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
             rows.append(
                 (name.replace("_", " "), *(shown(row[key], "share") for key in ("faces_found", "agreement", "shown")))
             )
+    if "caption_tells" in found:
+        rows.append(("over exchanged", "", shown(found["caption_tells"], "points"), ""))
     rows.append(("of those settled", "generated", "exchanged", "reconstructed"))
     for name, row in found["generated"]["by_attribute"].items():
         beside = [

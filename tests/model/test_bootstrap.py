@@ -51,3 +51,15 @@ def test_the_same_people_are_drawn_for_every_figure() -> None:
     right = np.random.default_rng(1).random(50)
     none = bootstrap.ratio(np.arange(50), right - right)
     assert (none.low, none.high) == (0, 0)
+
+
+def test_a_difference_of_ratios_is_of_the_same_people() -> None:
+    bootstrap = Bootstrap(list(range(40)))
+    right = np.random.default_rng(2).random(40) < 0.5
+    one, other = (np.arange(40), right), (np.arange(40), right * 0.5)
+    assert bootstrap.difference(one, one) == Figure(0, 0, 0)
+    found = bootstrap.difference(one, other)
+    assert found.value == pytest.approx(right.mean() / 2)
+    alone = bootstrap.ratio(*one)
+    assert found.high - found.low == pytest.approx((alone.high - alone.low) / 2)  # type: ignore[operator]
+    assert bootstrap.difference(one, ([], [])) == Figure(None, None, None)

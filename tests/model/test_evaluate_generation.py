@@ -45,6 +45,7 @@ def test_the_control_sets_pictures_against_other_people_s_captions() -> None:
     found = agreements(seen, [None, None], captions, Bootstrap([0, 1]), [1, 0])
     assert found["generated"]["agreement"]["value"] == 1
     assert found["exchanged_prompts"]["agreement"]["value"] == 0
+    assert found["caption_tells"]["value"] == 1
     assert found["reconstructed"]["faces_found"]["value"] == 0
 
 
