@@ -14,8 +14,8 @@ import pytest
 from evidence_of import attribute, person, portraits, sample
 
 from unif2ace_data.qa.checks import same_as, words
-from unif2ace_data.qa.counts import QaCounts
-from unif2ace_data.qa.generate import FEW, Plan, generate, plan_of
+from unif2ace_data.qa.counts import QaCounts, form_of
+from unif2ace_data.qa.generate import FEW, Plan, balanced_together, generate, plan_of
 from unif2ace_data.qa.phrasings import asked, stated
 from unif2ace_data.recipe import Qa, QaGroups, QaKinds
 from unif2ace_data.schema import NOT_VISIBLE, QA, Sample
@@ -171,11 +171,46 @@ def test_an_answer_that_fails_a_check_is_replaced_by_another_question() -> None:
     assert all(qa.checks.derivable == "pass" for qa in made.questions(turned))
 
 
-def test_a_dataset_on_disk_is_asked_shard_by_shard(tmp_path: Path) -> None:
-    some = sorted(portraits()[:60], key=lambda s: s.uid)
-    for name, part in (("train-000000", some[:40]), ("test-000000", some[40:])):
+def test_train_is_asked_by_itself_and_so_is_what_is_held_out(tmp_path: Path) -> None:
+    """However the shards are cut: the questions of the one do not hang on the samples of the other."""
+    some = sorted(portraits()[:160], key=lambda s: s.uid)
+    for name, part in (
+        ("train-000000", some[:40]),
+        ("train-000001", some[40:100]),
+        ("validation-000000", some[100:120]),
+        ("test-000000", some[120:]),
+    ):
         write_shard(tmp_path / f"{name}.tar", [(s.uid, b"", s) for s in part])
     found = dict(generate(tmp_path, Qa()))
-    made = plan(some)
-    assert found == {s.uid: made.questions(s) for s in some}
+    for mine in (some[:100], some[100:]):
+        made = plan(mine)
+        assert {s.uid: found[s.uid] for s in mine} == {s.uid: made.questions(s) for s in mine}
     assert orjson.dumps([qa.model_dump() for qa in found[some[0].uid]])
+
+
+def test_where_a_part_is_too_small_to_balance_all_are_asked_together() -> None:
+    assert balanced_together({"train": 300, "validation": 20, "test": 30}) == [("train",), ("validation", "test")]
+    assert balanced_together({"train": 300, "test": FEW - 1}) == [("train", "validation", "test")]
+    assert balanced_together({"train": FEW - 1, "test": 300}) == [("train", "validation", "test")]
+
+
+def test_the_answers_common_in_one_split_are_not_the_rare_ones_of_another() -> None:
+    """Who gives `test` the answers that were rarest in `train`, by form, is no better than chance."""
+    some = sorted(portraits(), key=lambda s: s.uid)
+    train, test = some[:280], some[280:]
+    seen: dict[str, Counter[str]] = {}
+    made = plan(train)
+    for s in train:
+        for qa in made.questions(s):
+            if qa.options:
+                seen.setdefault(form_of(qa.model_dump()), Counter())[qa.answer.lower()] += 1
+    made, right, chance = plan(test), 0.0, 0.0
+    for s in test:
+        for qa in made.questions(s):
+            if qa.options:
+                counts_ = seen.get(form_of(qa.model_dump()), Counter())
+                rarest = min(counts_[option.lower()] for option in qa.options)
+                guesses = [option for option in qa.options if counts_[option.lower()] == rarest]
+                right += (qa.answer in guesses) / len(guesses)
+                chance += 1 / len(qa.options)
+    assert right < 1.1 * chance

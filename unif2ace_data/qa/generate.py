@@ -1,7 +1,7 @@
 """The template engine over a dataset: a first pass counts what can be asked, a second one writes the questions.
 
-Between them the whole dataset is weighed in memory: under a kilobyte a sample, whatever its pictures. The questions are a
-function of the samples and the settings, not of the shards they lie in or the order they are read in.
+Between them all is weighed in memory: under a kilobyte a sample, whatever its pictures. The questions are a function of
+the samples and the settings, not of the shards they lie in or the order they are read in.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from unif2ace_data.qa.phrasings import Fact
 from unif2ace_data.qa.select import Other, ask_of, choose, order_of, unpacked
 from unif2ace_data.qa.templates import in_order, question_of, wordings
 from unif2ace_data.recipe import Qa
-from unif2ace_data.release.read import parse_sample, sample_records, shard_paths
-from unif2ace_data.schema import QA, Check, Sample
+from unif2ace_data.release.read import parse_sample, sample_records, shard_paths, split_of
+from unif2ace_data.schema import QA, SPLITS, Check, Sample
 from unif2ace_data.taxonomy import load_taxonomy
 
 MENU_SAMPLES = 4096  # our choice: so many samples, by the order of their hashes, decide which forms the menu has
@@ -38,11 +38,28 @@ LETTERS, WORDINGS = 8, 64  # places, packed with an offer into one number
 
 def generate(out: Path, settings: Qa) -> Iterator[tuple[str, list[QA]]]:
     """(key, questions) of every sample of the dataset at `out`, shard by shard. UserError where the dataset is broken."""
-    plan = plan_of(itertools.chain.from_iterable(map(sample_records, shard_paths(out))), settings)
-    for shard in shard_paths(out):
-        for record in sample_records(shard):
-            sample = parse_sample(shard, str(record.get("uid")), orjson.dumps(record))
-            yield sample.uid, plan.questions(sample)
+    shards = shard_paths(out)
+    samples: Counter[str] = Counter()
+    for shard in shards:
+        samples[split_of(shard)] += sum(1 for _ in sample_records(shard))
+    for splits in balanced_together(samples):
+        mine = [shard for shard in shards if split_of(shard) in splits]
+        plan = plan_of(itertools.chain.from_iterable(map(sample_records, mine)), settings)
+        for shard in mine:
+            for record in sample_records(shard):
+                sample = parse_sample(shard, str(record.get("uid")), orjson.dumps(record))
+                yield sample.uid, plan.questions(sample)
+
+
+def balanced_together(samples: Mapping[str, int]) -> list[tuple[str, ...]]:
+    """The splits whose questions are chosen together, from the number of samples of each.
+
+    `train` by itself, and those that are held out: over all together, an answer that is common in `train` would be rare in
+    `test`, and who learns the one fails the other. Our choice: all together where either has too few samples to balance.
+    """
+    held_out = tuple(split for split in SPLITS if split != "train")
+    apart = samples.get("train", 0) >= FEW and sum(samples.get(split, 0) for split in held_out) >= FEW
+    return [("train",), held_out] if apart else [SPLITS]
 
 
 def nothing_asked(key: str) -> Sequence[Other]:
@@ -51,7 +68,7 @@ def nothing_asked(key: str) -> Sequence[Other]:
 
 @dataclass(slots=True)
 class Plan:
-    """What every sample of a dataset asks. `failures`: questions by the check that kept them from being asked."""
+    """What samples ask that are balanced together. `failures`: questions by the check that kept them from being asked."""
 
     forms: list[Form]
     blind: list[Check]  # by form
@@ -99,7 +116,7 @@ class Plan:
 def plan_of(
     records: Iterable[dict[str, Any]], settings: Qa, others: Callable[[str], Sequence[Other] | None] = nothing_asked
 ) -> Plan:
-    """The plan of a dataset from its records (as dicts), read once, in any order.
+    """The plan of samples that are balanced together, from their records (as dicts), read once, in any order.
 
     others: by key what another engine asks the sample; the plan is of what is missing beside it (None: of nothing).
     """
@@ -157,7 +174,7 @@ def fact_codes() -> tuple[dict[Fact, int], list[Fact]]:
 def lettered(forms: list[Form], keys: list[str], picks: list[array[int]]) -> list[array[int]]:
     """Each question with a place among the letters for its right option, and a wording.
 
-    Letters are spread evenly over the dataset, over each form and over each answer of a form. The answers of a form go
+    Letters are spread evenly over all, over each form and over each answer of a form. The answers of a form go
     through its wordings in the same order, so that each wording has about as many of the one as of the other.
     """
     letters: Counter[tuple[int, ...]] = Counter()

@@ -244,7 +244,7 @@ def ration(passed: Passed, order: Sequence[int], chosen: bytearray, settings: Qa
 
 
 def lettered(passed: Passed, order: Sequence[int], chosen: bytearray) -> bytearray:
-    """By question the place of its right option: even over the dataset, over each form and over each of its answers."""
+    """By question the place of its right option: even over all, over each form and over each of its answers."""
     letters: Counter[tuple[int, ...]] = Counter()
     choices = {KINDS.index("choice_2_3"), KINDS.index("choice_4")}
     found = bytearray(len(chosen))

@@ -15,10 +15,10 @@ from unif2ace_data.llm.engine import Engine, make_engine
 from unif2ace_data.llm.journal import JOURNAL
 from unif2ace_data.llm.prompts import QA_PROMPTS, load_prompts
 from unif2ace_data.qa.basis import basis_of_all
-from unif2ace_data.qa.generate import plan_of
+from unif2ace_data.qa.generate import balanced_together, plan_of
 from unif2ace_data.qa.jsonl import write_jsonl
 from unif2ace_data.qa.llm import ask_questions
-from unif2ace_data.qa.ration import publish
+from unif2ace_data.qa.ration import Published, publish
 from unif2ace_data.qa.templates import in_order
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.release.read import sample_records
@@ -33,6 +33,7 @@ from unif2ace_data.run.qa_model import (
     as_bytes,
     ask_model,
     count_dropped,
+    passed_in,
     passed_of,
     samples_of,
     stage_of,
@@ -114,20 +115,43 @@ def ask(
     quiet: bool,
 ) -> None:  # fmt: skip
     """Questions of every sample into the store. What a model's checks leave open is filled from the evidence."""
-    published, failed = None, frozenset[str]()
+    failed: frozenset[str] = frozenset()
+    samples: Counter[str] = Counter()
+    for shard in shards:
+        samples[shard.entry["split"]] += len(shard.keys)
+    parts = [[s for s in shards if s.entry["split"] in splits] for splits in balanced_together(samples)]
+    published: list[Published] = []
     if engine is not None:
-        passed = ask_model(store, out, recipe, engine, shards, summary, log, quiet)
+        ask_model(store, out, recipe, engine, shards, summary, log, quiet)
         failed = frozenset(summary.work.failed)
-        published = publish(passed, recipe.qa)
-        count_dropped(summary, Counter({TOO_COMMON: published.taken_back}))
-        summary.from_model = sum(published.chosen)
-        tell(summary, recipe, len(passed.keys))
+        published = [publish(passed_in(store, part, failed), recipe.qa) for part in parts]
+        count_dropped(summary, Counter({TOO_COMMON: sum(p.taken_back for p in published)}))
+        summary.from_model = sum(sum(p.chosen) for p in published)
+        tell(summary, recipe, sum(len(shard.keys) for shard in shards) - len(failed))
+    progress = Progress("choosing" if published else "asking", sum(len(shard.keys) for shard in shards), quiet)
+    failures: Counter[str] = Counter()
+    for place, part in enumerate(parts):
+        model = published[place] if published else None
+        failures += ask_part(store, out, recipe, part, model, failed, summary, progress)
+    progress.close()
+    if engine is None:
+        count_dropped(summary, failures)
+    elif summary.from_model:
+        summary.work.notes.append(
+            f"{summary.from_model} of {summary.questions} questions are the model's; the others are from the templates"
+        )
+
+
+def ask_part(
+    store: WorkStore, out: Path, recipe: Recipe, shards: list[Shard], published: Published | None, failed: frozenset[str],
+    summary: QaSummary, progress: Progress,
+) -> Counter[str]:  # fmt: skip
+    """Questions that are balanced together into the store; what the templates' checks kept from being asked."""
     plan = plan_of(
         (r for s in shards for r in sample_records(out / s.name)),
         recipe.qa,
         lambda key: None if key in failed else published.others(key) if published else (),
     )
-    progress = Progress("choosing" if published else "asking", sum(len(shard.keys) for shard in shards), quiet)
     for shard in shards:
         with store.transaction():
             for sample in samples_of(out / shard.name):
@@ -140,13 +164,7 @@ def ask(
                 summary.questions += len(questions)
                 store.put_qa(sample.uid, basis_of_all(sample, questions), as_bytes(questions))
                 progress.advance(1, [])
-    progress.close()
-    if engine is None:
-        count_dropped(summary, plan.failures)
-    elif summary.from_model:
-        summary.work.notes.append(
-            f"{summary.from_model} of {summary.questions} questions are the model's; the others are from the templates"
-        )
+    return plan.failures
 
 
 def estimated(out: Path, recipe: Recipe, rate: float) -> dict[str, Any]:

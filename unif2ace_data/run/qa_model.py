@@ -67,7 +67,7 @@ def samples_of(shard: Path) -> Iterator[Sample]:
 def ask_model(
     store: WorkStore, out: Path, recipe: Recipe, engine: Engine, shards: list[Shard], summary: QaSummary, log: Log,
     quiet: bool,
-) -> Passed:  # fmt: skip
+) -> None:  # fmt: skip
     """What a model asks of every sample: those that pass are kept in the store until all are there.
 
     A sample whose requests fail is a failed row: it keeps the questions that it has, and the next run asks again. Raises
@@ -119,9 +119,13 @@ def ask_model(
             f"the questions of {len(summary.work.failed)} of {total} samples failed, more than alarm.max_failed = "
             f"{recipe.alarm.max_failed}; the dataset was not changed. The first, of {key}: {why}"
         )
+
+
+def passed_in(store: WorkStore, shards: list[Shard], failed: frozenset[str]) -> Passed:
+    """A model's questions about the samples of these shards, as `ask_model` left them."""
     passed = Passed()
     for key in (key for shard in shards for key in shard.keys):
-        if key not in summary.work.failed:
+        if key not in failed:
             passed.add(key, passed_of(store, key))
     return passed
 
