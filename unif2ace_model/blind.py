@@ -6,9 +6,9 @@ same words; or the commonest letter; or what all of these together expect. What 
 baseline is the best of them, kind by kind, chosen with the result in hand: no reader that could have been named
 beforehand does better.
 
-Where questions are rationed over a whole dataset, an answer that is common in one split is rare in another. `rarest`
-gives the answer that was rarest in training; far above chance it says that the splits tell of each other. No model that
-is trained on likelihood can do so, so it is reported and no part of the baseline.
+Where questions are balanced over all splits at once, an answer that is common in one is rare in another. `rarest` gives
+the answer that was rarest in training; far above chance it says that the splits tell of each other. No model that is
+trained on likelihood can do so, so it is reported and no part of the baseline.
 """
 
 from __future__ import annotations
