@@ -44,9 +44,14 @@ def print_estimate(plan: dict[str, Any]) -> None:
     for stage, row in plan["stages"].items():
         print(f"  {stage:<12} {row['requests']:>9,} requests, about {tokens.format(**row)}")
     print(
-        f"in all {plan['requests']:,} requests, about {tokens.format(**plan)}: {plan['hours']} hours at {plan['rate']:g} "
+        f"in all {plan['requests']:,} requests, about {tokens.format(**plan)}: {duration(plan)} at {plan['rate']:g} "
         f"requests a second (--rate). Not counted: {', '.join(plan['not_foreseen'])}"
     )
+
+
+def duration(plan: dict[str, Any]) -> str:
+    seconds = plan["requests"] / plan["rate"]
+    return f"{plan['hours']} hours" if seconds >= 360 else f"{seconds:.0f} seconds"
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
