@@ -312,7 +312,8 @@ def check_settings(changes: list[str], command: str, sections: tuple[str, ...], 
         if key.partition(".")[0] not in sections or key in built:
             raise UserError(
                 f"--set {change}: `{command}` acts upon {', '.join(f'{s}.*' for s in sections)}"
-                f"{' (without ' + ', '.join(built) + ')' if built else ''}; others go to `unif2ace-data build` (qa.* to `qa-gen`, captions.* to `caption`)",
+                f"{' (without ' + ', '.join(built) + ')' if built else ''}; "
+                "others go to `unif2ace-data build` (qa.* to `qa-gen`, captions.* to `caption`)",
                 2,
             )
 
