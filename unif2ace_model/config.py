@@ -166,6 +166,7 @@ class Run(Section):
 
 class Preset(Section):
     model: ModelConfig
+    start: str = Field("", description="weights to begin with, upcycled: phi:PATH or showo:PATH; empty: fresh ones")
     images: Images = Images()
     text: Text = Text()
     features: Features = Features()

@@ -45,6 +45,7 @@ from unif2ace_model.routers import router_facts, token_loads
 from unif2ace_model.run_folder import Log, begin, resume, save, text_tokenizer
 from unif2ace_model.run_tokenizer import provide_tokenizer, tokenizer_to_train
 from unif2ace_model.samples import write_samples
+from unif2ace_model.start import place_of, start_from
 from unif2ace_model.text import TextTokenizer
 from unif2ace_model.transformer import Loads
 
@@ -80,6 +81,7 @@ def train(shards: Path, out: Path, preset: Preset, quiet: bool = False) -> Train
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_dataset(shards)
+    place_of(preset.start)
     tokenizer_to_train(preset)  # what does not go together is said before anything is written
     begin(out, preset)
     keep_faces(shards, out)
@@ -93,6 +95,8 @@ def train(shards: Path, out: Path, preset: Preset, quiet: bool = False) -> Train
     model.body.recompute = preset.run.recompute
     optimizer = adamw(model, preset)
     step = resume(out, model, optimizer, dataset)
+    if not step:
+        start_from(model, preset.start, text)
     mixture = mixture_of(dataset, "train", text, preset)
     log = Log(out, step)
     bar = tqdm(

@@ -1,0 +1,64 @@
+"""The weights of a run before its first step: fresh ones, or a published body, upcycled (checkpoint.py has the key maps)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unif2ace_data.schema import UserError
+from unif2ace_model.checkpoint import SHARD_INDEX, WEIGHTS, from_phi, from_showo, read_tensors, special_rows, upcycle
+from unif2ace_model.model import UniF2ace
+from unif2ace_model.text import TextTokenizer
+from unif2ace_model.weights import folder_of, read_weights
+
+BOS = "<|endoftext|>"  # Show-o begins and ends texts with GPT-2's, a text id there
+
+
+def place_of(start: str) -> tuple[str, Path] | None:
+    """(kind, folder) of `phi:PATH` or `showo:PATH`; None: fresh weights. Raises UserError (exit code 2)."""
+    if not start:
+        return None
+    kind, _, where = start.partition(":")
+    if kind not in ("phi", "showo") or not where:
+        raise UserError(
+            f"start {start!r}: write phi:PATH or showo:PATH, a folder or a repository in the Hub's cache", 2
+        )
+    return kind, folder_of(where)
+
+
+@torch.no_grad()
+def start_from(model: UniF2ace, start: str, text: TextTokenizer) -> None:
+    """Fill a fresh model with a published body: it starts at the dense function, its experts at nothing (`upcycle`).
+
+    Raises UserError: no such weights, a body of another shape, a text tokenizer that is not the body's.
+    """
+    place = place_of(start)
+    if place is None:
+        return
+    kind, folder = place
+    tensors, config = tensors_of(folder), model.config
+    try:
+        upcycle(model, from_phi(tensors, config) if kind == "phi" else from_showo(tensors, config))
+        rows = special_rows(tensors, config, bos_of(text)) if kind == "showo" else {}
+    except KeyError as error:
+        raise UserError(f"{folder} is no checkpoint of the kind {kind!r}: it has no tensor {error}", 2) from None
+    state = model.state_dict()
+    for name, special in rows.items():
+        state[name][config.text_vocab :].copy_(special)
+
+
+def tensors_of(folder: Path) -> dict[str, Tensor]:
+    if (folder / SHARD_INDEX).is_file() or (folder / WEIGHTS).is_file():
+        return read_tensors(folder)
+    return read_weights(folder, [WEIGHTS, "pytorch_model.bin"], "a published body")
+
+
+def bos_of(text: TextTokenizer) -> int:
+    ids = text.encode(BOS)
+    if len(ids) != 1:
+        raise UserError(
+            f"the text tokenizer has no {BOS}: Show-o's weights go with Phi's (text.tokenizer=microsoft/phi-1_5)", 2
+        )
+    return ids[0]
