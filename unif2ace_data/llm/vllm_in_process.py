@@ -19,6 +19,7 @@ from unif2ace_data.llm.engine import Answer, Refused, Request, folder_revision
 from unif2ace_data.recipe import Llm
 from unif2ace_data.schema import UserError
 
+WATCH_S = 2.0  # seconds between looks at whether the engine still lives while a batch runs
 GATHER = 0.02  # seconds that a batch waits for more requests before it starts
 DEFAULTS: dict[str, Any] = {
     "limit_mm_per_prompt": {"image": 1},
@@ -89,7 +90,10 @@ class InProcessVllm:
             while not self._queue.empty() and len(batch) < self.most:
                 batch.append(self._queue.get_nowait())
             batch = [(request, future) for request, future in batch if not future.done()]
-            results = await loop.run_in_executor(self._thread, self._run, [request for request, _ in batch])
+            running = loop.run_in_executor(self._thread, self._run, [request for request, _ in batch])
+            while not (await asyncio.wait({running}, timeout=WATCH_S))[0]:
+                wake_from_dead_engine(self._llm)
+            results = running.result()
             for (_, future), result in zip(batch, results, strict=True):
                 if future.done():
                     continue
@@ -122,6 +126,19 @@ class InProcessVllm:
             )
             for output in outputs
         ]
+
+
+def wake_from_dead_engine(llm: Any) -> None:
+    """Who waits for answers of an engine whose process was killed waits for ever: vLLM marks it as dead and tells nobody.
+
+    The error that it would raise at the next request goes to where the answers are waited for.
+    """
+    core = getattr(getattr(llm, "llm_engine", None), "engine_core", None)
+    answers = getattr(core, "outputs_queue", None)
+    if answers is not None and getattr(getattr(core, "resources", None), "engine_dead", False):
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        answers.put_nowait(EngineDeadError())
 
 
 def is_dead(error: Exception) -> bool:
