@@ -23,6 +23,7 @@ from unif2ace_model.train import train
 
 VARIANTS: dict[str, list[str]] = {
     "full": [],
+    "no face features": ["features.face=", "model.sequence_moe.und=[copy, copy]"],
     "no token MoE": ["model.token_moe=null", "model.ffn_dim={dense}"],
     "no sequence MoE": ["model.sequence_moe=null"],
     "mask only": ["objective.alpha=0"],
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", required=True)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--preset", default="train-tiny")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--page", type=Path)
     asked = parser.parse_args()
