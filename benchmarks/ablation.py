@@ -23,7 +23,7 @@ from unif2ace_model.train import train
 
 VARIANTS: dict[str, list[str]] = {
     "full": [],
-    "no face features": ["features.face=", "model.sequence_moe.und=[copy, copy]"],
+    "no face features": ['features.face=""', "model.sequence_moe.und=[copy, copy]"],
     "no token MoE": ["model.token_moe=null", "model.ffn_dim={dense}"],
     "no sequence MoE": ["model.sequence_moe=null"],
     "mask only": ["objective.alpha=0"],
