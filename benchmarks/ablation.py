@@ -76,7 +76,8 @@ def outcome(asked: argparse.Namespace, variant: str, seed: int) -> dict[str, Any
     settings += [f"images.tokenizer={asked.tokenizer}", f"optim.steps={asked.steps}", f"run.seed={seed}"]
     preset = load_preset(asked.preset, [*settings, "run.sample_every=0"])
     started, before = time.monotonic(), os.times()
-    train(asked.shards, out, preset)
+    if train(asked.shards, out, preset).stopped:  # saved by a signal: a half-trained run is not to be judged
+        sys.exit(130)
     after = os.times()
     report = evaluate(out, asked.shards, Wanted("test", ("qa", "nelbo")), quiet=True)
     report["seconds"] = {
