@@ -39,7 +39,7 @@ from unif2ace_model.fid import fid_network, frechet
 from unif2ace_model.generation import Sampling, generate, steps_of
 from unif2ace_model.image_tokenizer import load_image_tokenizer
 from unif2ace_model.judge import VQA_CONTROL, Case, conv_cases, desc_cases, judge, vqa_cases
-from unif2ace_model.pictures import DatasetPictures, others
+from unif2ace_model.pictures import DatasetPictures, exchanges
 from unif2ace_model.train import filled
 from unif2ace_model.trained import TrainedModel, facts_of, load_trained
 
@@ -61,14 +61,14 @@ class Wanted:
 
 @dataclass(slots=True)
 class Held:
-    """The samples that are evaluated. `instead`: whose picture stands in for each in the controls; None: no control."""
+    """The samples that are evaluated. `controls`: whose picture stands in for each, in several exchanges; empty: none."""
 
     trained: TrainedModel
     shards: Path
     dataset: Dataset
     records: list[Record]
     bootstrap: Bootstrap
-    instead: list[int] | None
+    controls: list[list[int]]
     quiet: bool
     cases: list[Case] = field(default_factory=list)  # for the judge
 
@@ -92,7 +92,12 @@ class Held:
     @property
     def times(self) -> int:
         """1, or 2 with a control."""
-        return 2 if self.instead else 1
+        return 2 if self.controls else 1
+
+    @property
+    def instead(self) -> list[int] | None:
+        """The first exchange, for controls that take a single one."""
+        return self.controls[0] if self.controls else None
 
     @property
     def pack(self) -> str:
@@ -162,8 +167,7 @@ def held_out(trained: TrainedModel, shards: Path, wanted: Wanted, quiet: bool) -
     records = spread(dataset.of(wanted.split), wanted.limit)
     people = identities_of(dataset, records, trained.preset.features.face or EMBEDDED)
     bootstrap = Bootstrap(people)
-    instead = others(people) if bootstrap.identities > 1 else None
-    return Held(trained, shards, dataset, records, bootstrap, instead, quiet)
+    return Held(trained, shards, dataset, records, bootstrap, exchanges(people), quiet)
 
 
 def opened(trained: TrainedModel, shards: Path, quiet: bool) -> Dataset:
@@ -207,9 +211,9 @@ def tick_of(progress: Progress) -> Callable[[int], None]:
 def part_qa(held: Held) -> dict[str, Any]:
     asked = questions_of(held.records)
     blind = blind_reader(qa for record in held.train for qa in record.qa)
-    progress = Progress("answering", held.times * sequences(asked), held.quiet)
+    progress = Progress("answering", (1 + len(held.controls)) * sequences(asked), held.quiet)
     report, found = evaluate_qa(
-        held.trained, held.pictures, asked, blind, held.bootstrap, held.instead, tick_of(progress)
+        held.trained, held.pictures, asked, blind, held.bootstrap, held.controls, tick_of(progress)
     )
     progress.close()
     turns = [(a.picture, a.qa["question"], a.qa["answer"], said) for a, said in zip(asked, found.said, strict=True)]

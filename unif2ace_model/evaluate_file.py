@@ -12,7 +12,7 @@ from unif2ace_model.evaluate import EMBEDDED, blind_reader, tick_of
 from unif2ace_model.evaluate_qa import evaluate_qa, sequences
 from unif2ace_model.image_tokenizer import load_image_tokenizer
 from unif2ace_model.photograph import faces_of
-from unif2ace_model.pictures import others
+from unif2ace_model.pictures import exchanges
 from unif2ace_model.qa_file import encode_pictures, read_qa_file
 from unif2ace_model.trained import facts_of, load_trained
 
@@ -33,10 +33,10 @@ def evaluate_file(run: Path, file: Path, images: Path, shards: Path | None, quie
     )
     people = people_in(pictures.guests["face"], pack)
     bootstrap = Bootstrap(people)
-    instead = others(people) if bootstrap.identities > 1 else None
+    controls = exchanges(people)
     blind = blind_reader(training_questions(shards) if shards else ())
-    progress = Progress("answering", (2 if instead else 1) * sequences(found.asked), quiet)
-    report, _ = evaluate_qa(trained, pictures, found.asked, blind, bootstrap, instead, tick_of(progress))
+    progress = Progress("answering", (1 + len(controls)) * sequences(found.asked), quiet)
+    report, _ = evaluate_qa(trained, pictures, found.asked, blind, bootstrap, controls, tick_of(progress))
     progress.close()
     facts = {"file": file.name, **found.as_json(), "identities": bootstrap.identities}
     return facts_of(trained) | {"questions": facts, "qa": report}

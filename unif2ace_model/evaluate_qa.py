@@ -185,10 +185,17 @@ def evaluate_qa(
     asked: Sequence[Asked],
     blind: BlindReader | None,
     bootstrap: Bootstrap,
-    instead: list[int] | None,
+    controls: Sequence[list[int]],
     tick: Tick = lambda n: None,
 ) -> tuple[dict[str, Any], Answered]:
-    """The report and the answers. `instead`: whose picture each sample gets in the control; None: no control."""
+    """The report and the answers. `controls`: whose picture each sample gets, in so many exchanges; what they
+    reach is averaged, since one alone depends on whom each meets. None: no control."""
     real = answered(trained, pictures, asked, tick)
-    exchanged = answered(trained, Exchanged(pictures, instead), asked, tick) if instead else None
-    return qa_report(asked, real, exchanged, blind, bootstrap), real
+    exchanged = [answered(trained, Exchanged(pictures, instead), asked, tick) for instead in controls]
+    return qa_report(asked, real, mean_of(exchanged) if exchanged else None, blind, bootstrap), real
+
+
+def mean_of(found: Sequence[Answered]) -> Answered:
+    """What several exchanges reach on average; the words are those of the first."""
+    right, nll = (np.mean([getattr(one, name) for one in found], axis=0) for name in ("right", "nll"))
+    return Answered(right, nll, found[0].tokens, found[0].said)

@@ -12,8 +12,8 @@ from unif2ace_data.schema import UserError
 from unif2ace_model.blind import BlindReader
 from unif2ace_model.bootstrap import Bootstrap
 from unif2ace_model.data import Record
-from unif2ace_model.evaluate_qa import Answered, Asked, normalised, qa_report, questions_of, says
-from unif2ace_model.pictures import EncodedPictures, Exchanged, others
+from unif2ace_model.evaluate_qa import Answered, Asked, mean_of, normalised, qa_report, questions_of, says
+from unif2ace_model.pictures import EXCHANGES, EncodedPictures, Exchanged, exchanges, others
 
 QUESTIONS = [
     tf("yes"), tf("no"), choice(["open", "closed"], 1), choice(["a", "b", "c", "d"], 2), openly("closed"), tf("no"),
@@ -90,3 +90,12 @@ def test_exchanged_pictures_are_another_person_s_and_each_is_taken_once() -> Non
     face = exchanged.features("face", [3, 0])
     assert face is not None and face[:, 0].tolist() == [instead[3], instead[0]]
     assert exchanged.features("clip", [3]) is None
+
+
+def test_several_exchanges_differ_and_their_figures_are_averaged() -> None:
+    people = list(range(20))
+    found = exchanges(people)
+    assert len(found) == EXCHANGES and len({tuple(instead) for instead in found}) == EXCHANGES
+    assert exchanges([7, 7]) == []
+    mean = mean_of([given([1, 0, 0, 1, 0, 0], 2.0), given([1, 1, 0, 0, 0, 0], 4.0)])
+    assert mean.right.tolist() == [1, 0.5, 0, 0.5, 0, 0] and mean.nll.tolist() == [3.0] * 6
