@@ -60,8 +60,7 @@ WORKING = [
 # a table here too, since with `factors` the two heads would differ in more than their slices
 TINY = [
     "model.text_vocab=1024", f"model.face_dim={FACE}", "model.code_embedding=table", "model.dropout=0",
-    "model.token_moe.balance=none",
-]  # fmt: skip
+    "model.token_moe.balance=none", "objective.und_mean=tokens", "objective.gen=1", ]  # fmt: skip
 Module = TypeVar("Module", bound=nn.Module)
 DEVICE = torch.device("cpu")
 
