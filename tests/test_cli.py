@@ -200,6 +200,10 @@ def test_report_writes_the_private_page_beside_the_work(home: Path) -> None:
     assert len(text) < 20_000_000 and "no_face" in text
     public = (home / "shards" / "report.html").read_text()
     assert len(public) < len(text), "thumbnails of what was dropped stay private"
+    for inside in ("shards/report.html", "shards/private.html", str(home / "shards" / "x" / "report.html")):
+        refused = cli("report", "shards", "--out", inside, cwd=home)
+        assert refused.returncode == 2 and "which travels" in refused.stderr
+    assert (home / "shards" / "report.html").read_text() == public
     assert cli("verify", "shards", cwd=home).returncode == 0
 
 

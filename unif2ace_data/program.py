@@ -83,8 +83,9 @@ def run(app: typer.Typer, program: str) -> None:
         print(f"{program}: {error}. Finished work is kept; mend this and run the command again", file=sys.stderr)
         sys.exit(1)
     except Exception as error:  # a bug of ours: one line for the user, the traceback where it can be sent from
-        path = Path(tempfile.gettempdir()) / "unif2ace-error.log"
-        path.write_text(traceback.format_exc())
+        with tempfile.NamedTemporaryFile("w", prefix="unif2ace-error-", suffix=".log", delete=False) as file:
+            file.write(traceback.format_exc())
+        path = Path(file.name)
         print(
             f"{program}: internal error ({type(error).__name__}: {error}). Finished work is kept. "
             f"Please report it with {path}",

@@ -225,6 +225,8 @@ def evaluation(
         raise UserError("--qa and --images go together: the questions, and the folder of their pictures", 2)
     if qa is not None and (only is not None or judge_url is not None or limit):
         raise UserError("--qa answers every question of its file: --only, --limit and --judge-url do not go with it", 2)
+    if out is not None and not out.absolute().parent.is_dir():
+        raise UserError(f"--out {out}: give a file in a folder that exists", 2)
     from rich.console import Console
 
     from unif2ace_model.evaluate import asked_for, evaluate, save_report
@@ -232,13 +234,15 @@ def evaluation(
     from unif2ace_model.evaluate_table import render_report
 
     if qa is not None and images is not None:
-        report = evaluate_file(run_, qa, images, shards, quiet=as_json)
+        report = evaluate_file(run_, qa, images, shards, split, quiet=as_json)
     else:
         asked = asked_for(split, only, limit, sampler, steps, guidance, fid, judge_url, judge_model)
         report = evaluate(run_, shards or Path("shards"), asked, quiet=as_json)
     if out is not None:
         save_report(report, out)
     emit(report, as_json, lambda: Console().print(render_report(report)))
+    if "not_judged" in report:
+        raise UserError(f"not judged: {report['not_judged']}")
 
 
 def report_json(report: Report) -> dict[str, Any]:

@@ -102,10 +102,7 @@ def no_samples(split: Split) -> str:
 def open_dataset(shards: Path, images: Images, features: Features, quiet: bool = False) -> Dataset:
     """Encode what is not in the cache yet, and read the texts. Raises UserError: no dataset, another schema."""
     index = read_index(shards)
-    if index["schema_version"] != SCHEMA_VERSION:
-        raise UserError(
-            f"{shards} is of schema {index['schema_version']}, this toolkit reads {SCHEMA_VERSION}: build it again"
-        )
+    check_schema(shards, index)
     tokenizer = load_image_tokenizer(images.tokenizer)
     if images.size % tokenizer.downscale:
         raise UserError(f"images.size {images.size} is not a multiple of the tokenizer's {tokenizer.downscale}", 2)
@@ -146,6 +143,14 @@ def open_dataset(shards: Path, images: Images, features: Features, quiet: bool =
         if array is not None:
             dataset.widths[name] = int(array.shape[-1])
     return dataset
+
+
+def check_schema(shards: Path, index: dict[str, Any]) -> None:
+    """Raises UserError where the dataset is of another schema."""
+    if index["schema_version"] != SCHEMA_VERSION:
+        raise UserError(
+            f"{shards} is of schema {index['schema_version']}, this toolkit reads {SCHEMA_VERSION}: build it again"
+        )
 
 
 def read_records(path: Path, shard: int) -> Iterator[Record]:

@@ -130,7 +130,10 @@ def evaluate(run: Path, shards: Path, wanted: Wanted, quiet: bool = False) -> di
         report[part] = makers[part](held)
     if wanted.judge is not None:
         journal = private_folder(shards) / "judge.sqlite"
-        report["judge"] = judge(held.cases, wanted.judge, journal, held.bootstrap, quiet)
+        try:
+            report["judge"] = judge(held.cases, wanted.judge, journal, held.bootstrap, quiet)
+        except UserError as error:  # what was measured stays
+            report["not_judged"] = error.message
     return report
 
 
@@ -276,7 +279,8 @@ def part_generation(held: Held, sampling: Sampling, fid: str) -> dict[str, Any]:
         "pictures": count,
         "generated": frechet(network, real, made),
         "reconstructed": frechet(network, real, rebuilt),
-        "training_pictures": frechet(network, real, known),
+        # pictures of other people: of `train` there are none
+        "training_pictures": None if held.records[0].split == "train" else frechet(network, real, known),
     }
     jpegs = [encode_jpeg(picture, 95) for picture in made]
     claims = [claims_of(caption) for caption in held.captions]

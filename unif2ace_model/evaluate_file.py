@@ -17,13 +17,15 @@ from unif2ace_model.qa_file import encode_pictures, read_qa_file
 from unif2ace_model.trained import facts_of, load_trained
 
 
-def evaluate_file(run: Path, file: Path, images: Path, shards: Path | None, quiet: bool = False) -> dict[str, Any]:
+def evaluate_file(
+    run: Path, file: Path, images: Path, shards: Path | None, split: str = "test", quiet: bool = False
+) -> dict[str, Any]:
     """The `qa` report of a file in FaceBench's layout and its pictures.
 
     shards: the dataset whose training questions the readers without the picture know; None: they can only guess. Raises
     UserError as `read_qa_file` and `encode_pictures` do.
     """
-    found = read_qa_file(file, images)
+    found = read_qa_file(file, images, split)
     trained = load_trained(run)
     preset = trained.preset
     pack = preset.features.face or EMBEDDED

@@ -68,10 +68,10 @@ def tables(report: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, ...]]]
 
 def qa_rows(qa: dict[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("", "n", "right", "majority", "gain", "exchanged", "NLL")]
-    named = {"all": qa["all"], "with options": qa["with_options"]}
-    for group in ("by_kind", "by_group", "by_attribute"):
-        named |= qa[group]
-    for name, row in named.items():
+    named = [("all", qa["all"]), ("with options", qa["with_options"])]
+    for group in ("by_kind", "by_group", "by_attribute"):  # `emotion` is a group and an attribute
+        named += [(f"{group[3:]} {name}", row) for name, row in qa[group].items()]
+    for name, row in named:
         if row:
             right, gain, exchanged = (
                 shown(row["accuracy"], "share"),

@@ -23,6 +23,7 @@ from unif2ace_data.recipe import Faces
 from unif2ace_data.run.pack import face_in_crop
 from unif2ace_data.run.private import recipe_at
 from unif2ace_data.schema import UserError
+from unif2ace_data.shards import write_bytes
 from unif2ace_model.answering import Ask, spoken_answers
 from unif2ace_model.config import Preset
 from unif2ace_model.data import views_of
@@ -47,7 +48,7 @@ class Seen:
 def keep_faces(shards: Path, run: Path) -> None:
     """Write faces.yaml of a run. Raises UserError where the dataset has no recipe."""
     faces = recipe_at(shards).faces
-    (run / FACES).write_text(yaml.safe_dump(faces.model_dump(mode="json"), sort_keys=False))
+    write_bytes(run / FACES, yaml.safe_dump(faces.model_dump(mode="json"), sort_keys=False).encode())
 
 
 def faces_of(run: Path) -> Faces:
@@ -83,7 +84,9 @@ def see(photograph: Path, faces: Faces, preset: Preset) -> Seen:
     landmarks = np.array(face_in_crop(face, quad, side).landmarks)
     networks = {"face": face_network, "clip": clip_network}
     features = {
-        name: networks[name](getattr(preset.features, name)).of(crop, landmarks) for name in preset.model.guests
+        # as a dataset's are kept: in half precision
+        name: networks[name](getattr(preset.features, name)).of(crop, landmarks).astype(np.float16).astype(np.float32)
+        for name in preset.model.guests
     }
     return Seen(jpeg, len(record.faces), codes_N, features)
 

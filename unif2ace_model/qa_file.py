@@ -66,8 +66,10 @@ class QaFile:
 # ------------------------------------------------------------------ the questions
 
 
-def read_qa_file(file: Path, folder: Path) -> QaFile:
-    """Raises UserError: no such file or folder, no JSON, a field that is missing (with its line), pictures that are not there."""
+def read_qa_file(file: Path, folder: Path, split: str = "test") -> QaFile:
+    """Rows that say of which split they are count where it is `split`; others count.
+
+    Raises UserError: no such file or folder, no JSON, a field that is missing (with its line), pictures that are not there."""
     if not folder.is_dir():
         raise UserError(f"--images {folder}: there is no such folder", 2)
     found, numbers, missing = QaFile(), dict[Path, int](), Counter[str]()
@@ -78,7 +80,7 @@ def read_qa_file(file: Path, folder: Path) -> QaFile:
         if kind not in KINDS:
             raise UserError(f"{where}: question_type {kind!r} is none of {', '.join(KINDS)}")
         name = needed(row, "image_id", str, where)
-        qa = question_of(row, kind, where)
+        qa = of_another_split(row, split) or question_of(row, kind, where)
         if isinstance(qa, str):
             found.left_out[qa] += 1
             continue
@@ -123,6 +125,13 @@ def needed(row: Mapping[str, Any], name: str, kind: type | tuple[type, ...], whe
     if not isinstance(row[name], kind):
         raise UserError(f"{where}: {name} is a {type(row[name]).__name__}, which it must not be")
     return row[name]
+
+
+def of_another_split(row: Mapping[str, Any], split: str) -> str:
+    """Why a row is left out that `qa-gen --jsonl` wrote of another split; a model may have learnt it."""
+    metadata = row.get("metadata")
+    stated = metadata.get("split") if isinstance(metadata, dict) else None
+    return f"of split {stated}" if stated and stated != split else ""
 
 
 def question_of(row: Mapping[str, Any], kind: str, where: str) -> dict[str, Any] | str:
@@ -193,7 +202,8 @@ def encode_pictures(
             codes.append(tokenizer.encode(whole)[0].numpy())
         if landmarks is None:
             found.no_face += 1
-        guests["face"].append(face.of(pixels, landmarks if landmarks is not None else np.zeros((5, 2))))
+        seen = face.of(pixels, landmarks if landmarks is not None else np.zeros((5, 2)))
+        guests["face"].append(seen.astype(np.float16).astype(np.float32))  # as a dataset's are kept
         if landmarks is None:
             guests["face"][-1] = np.zeros_like(guests["face"][-1])
         if patches is not None:

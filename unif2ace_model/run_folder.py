@@ -109,13 +109,22 @@ def save(
         shutil.rmtree(old)
 
 
+def state_of(folder: Path) -> dict[str, Any]:
+    """Step and dataset of a checkpoint. Raises UserError where the file is broken."""
+    try:
+        state = json.loads((folder / STATE).read_text())
+        return {"step": int(state["step"]), "dataset": str(state["dataset"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / STATE} is broken ({error}): delete {folder} to use an older checkpoint") from None
+
+
 def resume(out: Path, model: UniF2ace, optimizer: torch.optim.Optimizer, dataset: Dataset) -> int:
     """Take up the latest checkpoint; the step to go on from. Raises UserError: another dataset, a broken checkpoint."""
     found = checkpoints(out)
     if not found:
         return 0
     folder = found[-1]
-    state = json.loads((folder / STATE).read_text())
+    state = state_of(folder)
     if state["dataset"] != dataset.root_sha256:
         raise UserError(
             f"{out} was trained on another dataset (root {state['dataset'][:12]}, this one is {dataset.root_sha256[:12]}): "

@@ -44,8 +44,10 @@ def write_samples(out: Path, step: int, model: UniF2ace, dataset: Dataset, text:
 
 
 def shown(dataset: Dataset) -> list[Record]:
-    held_out = [record for record in dataset.records if record.split == "validation"] or dataset.records
-    return held_out[:PICTURES]
+    for split in ("validation", "test"):
+        if held_out := [record for record in dataset.records if record.split == split]:
+            return held_out[:PICTURES]
+    return dataset.records[:PICTURES]
 
 
 def answers(

@@ -32,7 +32,7 @@ from unif2ace_data.release.read import sample_records
 from unif2ace_data.schema import UserError
 from unif2ace_data.shards import read_index
 from unif2ace_model.config import ModelConfig, Preset
-from unif2ace_model.data import Dataset, no_samples, open_dataset
+from unif2ace_model.data import Dataset, check_schema, no_samples, open_dataset
 from unif2ace_model.decoding import label_nll
 from unif2ace_model.diffusion import d3diff
 from unif2ace_model.flops import cost_of, peak_flops, step_flops
@@ -84,7 +84,6 @@ def train(shards: Path, out: Path, preset: Preset, quiet: bool = False) -> Train
     place_of(preset.start)
     tokenizer_to_train(preset)  # what does not go together is said before anything is written
     begin(out, preset)
-    keep_faces(shards, out)
     preset = provide_tokenizer(shards, out, preset, quiet)
     dataset = open_dataset(shards, preset.images, preset.features, quiet)
     text = text_tokenizer(out, dataset, preset)
@@ -97,6 +96,7 @@ def train(shards: Path, out: Path, preset: Preset, quiet: bool = False) -> Train
     step = resume(out, model, optimizer, dataset)
     if not step:
         start_from(model, preset.start, text)
+    keep_faces(shards, out)  # not before the dataset is known to be the run's
     mixture = mixture_of(dataset, "train", text, preset)
     log = Log(out, step)
     bar = tqdm(
@@ -137,7 +137,9 @@ def train(shards: Path, out: Path, preset: Preset, quiet: bool = False) -> Train
 
 def check_dataset(shards: Path) -> None:
     """Before minutes are spent on a tokenizer and on codes. Raises UserError: no dataset, no `train`, no questions in it."""
-    names = [str(entry["name"]) for entry in read_index(shards)["shards"] if entry["split"] == "train"]
+    index = read_index(shards)
+    check_schema(shards, index)
+    names = [str(entry["name"]) for entry in index["shards"] if entry["split"] == "train"]
     if not names:
         raise UserError(no_samples("train"))
     if not any(record["qa"] for name in names for record in sample_records(shards / name)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from unif2ace_data.schema import UserError
 from unif2ace_model.checkpoint import CONFIG, WEIGHTS, load_model
 from unif2ace_model.config import Preset, load_preset
 from unif2ace_model.model import UniF2ace
-from unif2ace_model.run_folder import PRESET, STATE, latest
+from unif2ace_model.run_folder import PRESET, STATE, latest, state_of
 from unif2ace_model.run_tokenizer import with_tokenizer
 from unif2ace_model.text import TextTokenizer, load_tokenizer
 
@@ -49,7 +48,7 @@ def load_trained(where: Path) -> TrainedModel:
     run = next((place for place in (folder, folder.parent) if (place / PRESET).is_file()), None)
     if run is None:
         raise UserError(f"{folder} is of no run: neither it nor the folder that it is in holds {PRESET}", 2)
-    state = json.loads((folder / STATE).read_text()) if (folder / STATE).is_file() else {}
+    state = state_of(folder) if (folder / STATE).is_file() else {}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return TrainedModel(
         run=run,

@@ -56,7 +56,7 @@ def written(folder: Path, *rows: Any) -> Path:
 
 
 def test_what_qa_gen_exports_is_read_as_it_was(exported: tuple[Path, Path], people: Path) -> None:
-    found = read_qa_file(*exported)
+    found = read_qa_file(*exported, "train")
     stored = [qa for shard in dataset_shards(people) for record in sample_records(shard) for qa in record["qa"]]
     assert found.rows == len(found.asked) == len(stored)
     for one, qa in zip(found.asked, stored, strict=True):
@@ -64,6 +64,14 @@ def test_what_qa_gen_exports_is_read_as_it_was(exported: tuple[Path, Path], peop
         assert {name: one.qa[name] for name in same} == {name: qa[name] for name in same}
         if qa["kind"] == "open" and qa["value"] != NOT_VISIBLE:
             assert (one.qa["answer"], one.qa["value"]) == (qa["answer"], qa["value"])
+
+
+def test_rows_of_another_split_are_left_out_and_counted(exported: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="of split train: "):
+        read_qa_file(*exported, "test")
+    mine = ROW | {"metadata": {"split": "test"}}
+    found = read_qa_file(written(tmp_path, mine, ROW | {"metadata": {"split": "train"}}, ROW), tmp_path)
+    assert len(found.asked) == 2 and found.left_out == {"of split train": 1}
 
 
 def test_answers_by_words_or_by_letter_and_pictures_with_or_without_ending(tmp_path: Path) -> None:
@@ -134,7 +142,7 @@ def test_a_crop_stays_as_it_is_and_a_photograph_is_aligned(exported: tuple[Path,
 def test_the_report_of_an_export_is_near_that_of_the_dataset(
     exported: tuple[Path, Path], people: Path, trained_run: Path
 ) -> None:
-    found = evaluate_file(trained_run, *exported, shards=people, quiet=True)
+    found = evaluate_file(trained_run, *exported, shards=people, split="train", quiet=True)
     known = evaluate(trained_run, people, Wanted("train", ("qa",)), quiet=True)
     assert found["questions"]["asked"] == found["qa"]["all"]["questions"] == known["qa"]["all"]["questions"]
     assert found["questions"]["identities"] == known["dataset"]["identities"]
@@ -151,7 +159,7 @@ def test_codes_of_exported_crops_are_those_of_the_dataset(
 ) -> None:
     model = load_trained(trained_run)
     dataset = opened(model, people, quiet=True)
-    found = read_qa_file(*exported)
+    found = read_qa_file(*exported, "train")
     tokenizer = load_image_tokenizer(model.preset.images.tokenizer)
     pictures = encode_pictures(found, model.preset.images, tokenizer, Faces(), "embedded", "", quiet=True)
     by_key = {record.uid: record for record in dataset.records}

@@ -110,3 +110,13 @@ def test_what_cannot_be_trained_is_said(asked: Path, built: Path, preset: Preset
     assert not (tmp_path / "e").exists()
     with pytest.raises(UserError, match="makes 16 codes"):
         train(asked, tmp_path / "d", preset.model_copy(update={"model": tokens}), quiet=True)
+
+
+def test_a_refused_dataset_changes_nothing_of_a_run(asked: Path, people: Path, preset: Preset, tmp_path: Path) -> None:
+    short = preset.model_copy(update={"optim": preset.optim.model_copy(update={"steps": 1})})
+    train(asked, tmp_path / "run", short, quiet=True)
+    (tmp_path / "run" / "faces.yaml").write_text("engine: embedded  # of the run's own dataset\n")
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file() and "tensorboard" not in str(p)}
+    with pytest.raises(UserError, match="was trained on another dataset"):
+        train(people, tmp_path / "run", short, quiet=True)
+    assert {p: p.read_bytes() for p in before} == before

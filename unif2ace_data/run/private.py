@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import yaml
 
 from unif2ace_data.faces.align import encode_jpeg
 from unif2ace_data.faces.analyse import first_look
 from unif2ace_data.filters import adult
 from unif2ace_data.llm.journal import JOURNAL, answers_in
 from unif2ace_data.recipe import Recipe, set_key, validated
+from unif2ace_data.release.read import read_mapping
 from unif2ace_data.release.report import write_report
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.schema import InputError, UserError
@@ -75,10 +75,17 @@ def private_report(out: Path, target: Path | None) -> Path:
     """The report with thumbnails of what was dropped, where `out.work` is at hand; else the public one, made anew."""
     read_index(out)
     work = work_folder(out)
-    if not (work / "ledger.parquet").is_file():
+    private = (work / "ledger.parquet").is_file()
+    if target is not None and target.resolve().is_relative_to(out.resolve()):
+        if not private and target.resolve() == (out / "report.html").resolve():
+            return target  # it is part of the dataset, with its hash in the index
+        raise UserError(
+            f"--out {target} lies inside {out}, which travels and holds its own files alone: put it beside", 2
+        )
+    if not private:
         target = target or out / "report.html"
         if target == out / "report.html":
-            return target  # it is part of the dataset, with its hash in the index
+            return target
         write_report(target, out, None, None)
         return target
     target = target or work / "report.html"
@@ -95,7 +102,7 @@ def recipe_at(out: Path, changes: list[str] | None = None) -> Recipe:
     path = out / "recipe.yaml"
     if not path.is_file():
         raise UserError(f"{path} is missing: verify the dataset, or build it again")
-    resolved = yaml.safe_load(path.read_text("utf-8"))
+    resolved = read_mapping(path)
     whole = {key: value for key, value in resolved.items() if key != "resolved"}
     recipe = validated(whole, str(path))
     if not changes:
