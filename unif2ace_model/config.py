@@ -64,7 +64,7 @@ class SequenceMoe(Section):
 class ModelConfig(Section):
     """The architecture: config.json of a checkpoint."""
 
-    dim: int = Field(ge=16)
+    dim: int = Field(ge=16, multiple_of=8, description="grouped products want strides of 16 bytes in bfloat16")
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
     ffn_dim: int = Field(ge=8)

@@ -50,7 +50,10 @@ class Record:
     @property
     def sided(self) -> bool:
         """Whether a text tells left from right: a mirrored view would make it wrong."""
-        return any(SIDES.search(text) for text in (self.caption, *(qa["answer"] for qa in self.qa)))
+        said = [self.caption]
+        for qa in self.qa:  # not the question's words: "is it right to say that" tells no side
+            said += [qa["answer"], qa["value"], *qa["options"]]
+        return any(SIDES.search(text) for text in said)
 
 
 @dataclass(slots=True)

@@ -75,9 +75,11 @@ class Router(nn.Module):
         weights_TK = weights_TK / weights_TK.sum(-1, keepdim=True)  # our choice: the K weights sum to one
         flat_TK = chosen_TK + experts * group_T[:, None]
         member_TG = F.one_hot(group_T, groups).to(p_TN.dtype)
+        with torch.autocast(x_TD.device.type, enabled=False):
+            score_GN = member_TG.T @ p_TN
         load = Load(
             chosen_GN=torch.bincount(flat_TK.flatten(), minlength=groups * experts).view(groups, experts),
-            score_GN=member_TG.T @ p_TN,
+            score_GN=score_GN,
             tokens_G=member_TG.sum(0),
         )
         return weights_TK, flat_TK, load

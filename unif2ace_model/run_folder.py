@@ -79,7 +79,8 @@ def text_tokenizer(out: Path, dataset: Dataset, preset: Preset) -> TextTokenizer
 
 def checkpoints(out: Path) -> list[Path]:
     """The run's checkpoints, oldest first."""
-    return sorted(path for path in out.glob("step-*") if (path / STATE).is_file())
+    found = [path for path in out.glob("step-*") if (path / STATE).is_file()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def latest(out: Path) -> Path:
@@ -157,7 +158,7 @@ class Log:
         self.last: dict[str, Any] = json.loads(kept[-1]) if kept else {}
         self.last.pop("router", None)
         self._file = file.open("a")
-        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step)
+        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, values: dict[str, Any], router: dict[str, Any]) -> None:
         self.last = {"step": step} | {k: rounded(v) for k, v in values.items()}

@@ -39,6 +39,13 @@ def start_from(model: UniF2ace, start: str, text: TextTokenizer) -> None:
         return
     kind, folder = place
     tensors, config = tensors_of(folder), model.config
+    normed = any("q_layernorm" in name for name in tensors)
+    if normed != config.qk_norm:
+        raise UserError(
+            f"the body in {folder} {'norms' if normed else 'does not norm'} queries and keys, and this model "
+            f"{'does' if config.qk_norm else 'does not'}: --set model.qk_norm={str(normed).lower()}",
+            2,
+        )
     try:
         upcycle(model, from_phi(tensors, config) if kind == "phi" else from_showo(tensors, config))
         rows = special_rows(tensors, config, bos_of(text)) if kind == "showo" else {}

@@ -128,6 +128,7 @@ def train(shards: Path, out: Path, preset: Preset, quiet: bool = False) -> Train
             if step % preset.run.save_every == 0:
                 save(out, step, model, optimizer, dataset, preset)
                 saved = step
+                started, tokens, flops = time.monotonic(), 0, 0.0
     bar.close()
     if saved != step:
         save(out, step, model, optimizer, dataset, preset)
@@ -174,8 +175,8 @@ def train_step(
     for part in parts:
         with autocast:
             terms, load = losses(model, part, preset, counts, len(parts))
-        loss = torch.stack(list(terms.values())).sum()
-        torch.autograd.backward(loss)
+        if terms:  # none where nothing is masked and nothing answered
+            torch.autograd.backward(torch.stack(list(terms.values())).sum())
         loads.append(load)
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach())

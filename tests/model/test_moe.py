@@ -103,9 +103,9 @@ def test_routing_is_in_float32_under_autocast() -> None:
     assert made.router is not None
     expected, chosen, _ = made.router(x, group)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        weights, experts, _ = made.router(x, group)
+        weights, experts, load = made.router(x, group)
         out, _ = made(x, group)
-    assert weights.dtype == torch.float32
+    assert weights.dtype == load.score_GN.dtype == torch.float32
     assert torch.equal(experts, chosen) and torch.equal(weights, expected)
     torch.testing.assert_close(out.float(), made(x, group)[0], atol=0.2, rtol=0.1)
 

@@ -70,7 +70,10 @@ def test_what_cannot_be_started_from_is_said(tmp_path: Path) -> None:
             start_from(model, start, text())
         assert caught.value.exit_code == 2
     assert place_of("") is None
-    save_file({"lm_head.weight": torch.zeros(2, 2)}, tmp_path / "model.safetensors")
+    save_file({n: t.clone() for n, t in phi(False).state_dict().items()}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"does not norm queries and keys.*--set model\.qk_norm=false"):
+        start_from(model, f"phi:{tmp_path}", text())
+    save_file({"0.q_layernorm.weight": torch.zeros(2, 2)}, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=r"no tensor 'model\.embed_tokens\.weight'"):
         start_from(model, f"phi:{tmp_path}", text())
     rows = VOCAB + 10 + DENSE.codebook + 1

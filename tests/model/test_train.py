@@ -120,3 +120,23 @@ def test_a_refused_dataset_changes_nothing_of_a_run(asked: Path, people: Path, p
     with pytest.raises(UserError, match="was trained on another dataset"):
         train(people, tmp_path / "run", short, quiet=True)
     assert {p: p.read_bytes() for p in before} == before
+
+
+def test_a_step_in_which_nothing_is_masked_is_a_step(asked: Path, preset: Preset, tmp_path: Path) -> None:
+    """With one picture a step it comes about once in as many steps as a picture has codes."""
+    model = preset.model.model_copy(update={"token_moe": None, "image_tokens": 4})
+    images = preset.images.model_copy(update={"size": 16})
+    optim = preset.optim.model_copy(update={"steps": 30, "und_batch": 0, "gen_batch": 1, "accumulate": 1})
+    run = preset.run.model_copy(update={"sample_every": 0, "log_every": 1, "save_every": 100})
+    chosen = preset.model_copy(update={"model": model, "images": images, "optim": optim, "run": run})
+    train(asked, tmp_path / "run", chosen, quiet=True)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 30 and any("gen_mask" not in line for line in lines)
+
+
+def test_the_latest_checkpoint_is_that_of_the_highest_step(tmp_path: Path) -> None:
+    for step in (999_000, 1_000_000, 2_000):
+        folder = tmp_path / f"step-{step:06d}"
+        folder.mkdir()
+        (folder / "state.json").write_text("{}")
+    assert checkpoints(tmp_path)[-1].name == "step-1000000"
