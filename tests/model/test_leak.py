@@ -23,7 +23,7 @@ CAPTIONS = [f"A woman number {number} who smiles in the light." for number in ra
 
 def dataset() -> Dataset:
     rng = np.random.default_rng(0)
-    qa = [{"question": "Does she smile?", "answer": "Yes."}]
+    qa = [{"question": "Does she smile?", "answer": "Yes.", "value": "broad", "options": []}]
     records = [Record(f"{i:032x}", "train", CAPTIONS[i], qa, {}, 0, i) for i in range(SAMPLES)]
     face = rng.normal(size=(SAMPLES, FACE)).astype(np.float16)
     clip = rng.normal(size=(SAMPLES, 3, CLIP)).astype(np.float16)
