@@ -35,6 +35,11 @@ def commands() -> None:
 RunOption = Annotated[
     Path, typer.Option("--run", help="A run of `train` (its latest checkpoint), or a checkpoint's folder.")
 ]
+Sampler = Annotated[str, typer.Option("--sampler", help="maskgit, ancestral or first-hitting.")]
+Steps = Annotated[
+    int, typer.Option("--steps", min=0, help="Calls of the model at most; 0: MaskGIT 12, the others one a code.")
+]
+Guidance = Annotated[float, typer.Option("--guidance", min=0, help="Of the prompt over none; 0: the model as it is.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in the preset. Repeatable.")]
 
 
@@ -89,13 +94,9 @@ def generate(
     prompts: Annotated[list[str], typer.Option("--prompt", help="What the pictures show. Repeatable.")],
     out: Annotated[Path, typer.Option("--out", help="The grid: a .png, .jpg or .webp.")] = Path("grid.png"),
     count: Annotated[int, typer.Option("--count", min=1, help="Pictures of each prompt.")] = 4,
-    sampler: Annotated[str, typer.Option("--sampler", help="maskgit, ancestral or first-hitting.")] = "maskgit",
-    steps: Annotated[
-        int, typer.Option("--steps", min=0, help="Calls of the model at most; 0: MaskGIT 12, the others one a code.")
-    ] = 0,
-    guidance: Annotated[
-        float, typer.Option("--guidance", min=0, help="Of the prompt over none; 0: the model as it is.")
-    ] = 1.75,
+    sampler: Sampler = "maskgit",
+    steps: Steps = 0,
+    guidance: Guidance = 1.75,
     temperature: Annotated[
         float | None, typer.Option("--temperature", min=0, help="maskgit: noise on which codes are kept. Default: 1.")
     ] = None,
@@ -196,13 +197,9 @@ def evaluation(
         typer.Option("--only", help="Parts, with commas: qa, captions, nelbo, generation.", show_default="all"),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="At most so many samples, evenly spread; 0: all.")] = 0,
-    sampler: Annotated[str, typer.Option("--sampler", help="Of generation, as `generate` has them.")] = "maskgit",
-    steps: Annotated[
-        int, typer.Option("--steps", min=0, help="Calls of the model at most; 0: MaskGIT 12, the others one a code.")
-    ] = 0,
-    guidance: Annotated[
-        float, typer.Option("--guidance", min=0, help="Of the caption over none; 0: the model as it is.")
-    ] = 1.75,
+    sampler: Sampler = "maskgit",
+    steps: Steps = 0,
+    guidance: Guidance = 1.75,
     fid: Annotated[
         str, typer.Option("--fid", help="Network of FID: `face`, inception:FILE, or a CLIP as for `attributes`.")
     ] = "face",

@@ -209,9 +209,13 @@ def validated(data: dict[str, Any], where: str) -> Preset:
     try:
         return Preset.model_validate(data)
     except ValidationError as error:
-        lines = [
-            f"  {'.'.join(map(str, e['loc'])) or 'preset'}: {e['msg'].removeprefix('Value error, ')}"
-            + ("" if isinstance(e["input"], dict) else f" (got {e['input']!r})")
-            for e in error.errors()
-        ]
-        raise UserError(f"preset {where} does not hold:\n" + "\n".join(lines), 2) from None
+        raise UserError(f"preset {where} does not hold:\n{problems_of(error, 'preset')}", 2) from None
+
+
+def problems_of(error: ValidationError, whole: str) -> str:
+    """A line for each setting that does not hold; `whole` names what is wrong as a whole."""
+    return "\n".join(
+        f"  {'.'.join(map(str, e['loc'])) or whole}: {e['msg'].removeprefix('Value error, ')}"
+        + ("" if isinstance(e["input"], dict) else f" (got {e['input']!r})")
+        for e in error.errors()
+    )

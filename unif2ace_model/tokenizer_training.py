@@ -30,10 +30,11 @@ from tqdm import tqdm
 from unif2ace_data.faces.decode import decode
 from unif2ace_data.recipe import Section, set_key
 from unif2ace_data.run.progress import Progress
-from unif2ace_data.schema import SCHEMA_VERSION, SPLITS, UserError
+from unif2ace_data.schema import SPLITS, UserError
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_model.checkpoint import atomic_folder
-from unif2ace_model.data import ENCODE_BATCH, views_of
+from unif2ace_model.config import problems_of
+from unif2ace_model.data import ENCODE_BATCH, check_schema, views_of
 from unif2ace_model.fsq import Fsq, FsqConfig, load_fsq, save_fsq
 
 METRICS, CARD = "metrics.json", "README.md"
@@ -70,12 +71,7 @@ def tokenizer_settings(overrides: Sequence[str] = ()) -> TokenizerSettings:
     try:
         return TokenizerSettings.model_validate(data)
     except ValidationError as error:
-        lines = [
-            f"  {'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}".replace("  : ", "  ")
-            + ("" if isinstance(e["input"], dict) else f" (got {e['input']!r})")
-            for e in error.errors()
-        ]
-        raise UserError("--set of the tokenizer does not hold:\n" + "\n".join(lines), 2) from None
+        raise UserError(f"--set of the tokenizer does not hold:\n{problems_of(error, 'tokenizer')}", 2) from None
 
 
 @dataclass(slots=True)
@@ -98,10 +94,7 @@ def train_tokenizer(shards: Path, out: Path, settings: TokenizerSettings, quiet:
     another schema, no faces in `train`, `out` taken by something else, a loss that is not finite.
     """
     index = read_index(shards)
-    if index["schema_version"] != SCHEMA_VERSION:
-        raise UserError(
-            f"{shards} is of schema {index['schema_version']}, this toolkit reads {SCHEMA_VERSION}: build it again"
-        )
+    check_schema(shards, index)
     asked = {"dataset": str(index["root_sha256"]), "settings": settings.model_dump()}
     done = finished(out, asked)
     if done is not None:

@@ -25,10 +25,11 @@ from unif2ace_data.llm.journal import JOURNAL, Journal
 from unif2ace_data.llm.prompts import FOLDER
 from unif2ace_data.recipe import Recipe, SourceSpec, load_recipe
 from unif2ace_data.run.build import Summary, build
-from unif2ace_data.run.private import recipe_at
+from unif2ace_data.run.private import recipe_at, working_store
 from unif2ace_data.run.qa_gen import estimated as qa_estimated
 from unif2ace_data.run.qa_gen import qa_gen
 from unif2ace_data.run.recaption import estimated, recaption
+from unif2ace_data.run.rewrite import UNDERWAY
 from unif2ace_data.schema import Sample, UserError
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_data.verify import verify
@@ -304,6 +305,25 @@ def test_an_engine_that_is_not_there_leaves_no_private_folder_behind(dataset: Pa
     with pytest.raises(UserError):
         qa_gen(dataset, recipe_at(dataset, [*dead, "qa.engine=openai"]), quiet=True)
     assert not work.exists()
+
+
+def test_answers_and_a_decided_rewrite_outlive_whatever_ends_a_run_in_a_new_private_folder(dataset: Path) -> None:
+    work = dataset.with_name("shards.work")
+    for error, answered, underway in (
+        (KeyboardInterrupt(), False, False),
+        (OSError("no space left"), False, False),
+        (UserError("the server is gone"), True, False),
+        (UserError("a shard is missing"), False, True),
+    ):
+        shutil.rmtree(work)
+        with pytest.raises(type(error)), working_store(dataset) as store:
+            journal = Journal(work / JOURNAL)
+            if answered:
+                journal.put("key", "draft", "m", Answer("{}", "stop", 1, 1, 0.1))
+            journal.close()
+            store.set_fact(UNDERWAY, "a plan" if underway else "")
+            raise error
+        assert (work / JOURNAL).is_file(), error
 
 
 def test_what_a_killed_rewrite_staged_goes_with_the_next_one(dataset: Path, server: ScriptedServer) -> None:

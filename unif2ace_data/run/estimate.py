@@ -89,8 +89,7 @@ def estimate(
     finally:
         book.close()
         folder.cleanup()
-    if stages is CAPTION_STAGES:
-        add_repairs(found, means)
+    add_repairs(found, means)
     rows = {
         stage: {name: round(value) for name, value in entry.items()}
         for stage, entry in sorted(found.items(), key=order(stages))

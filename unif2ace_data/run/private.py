@@ -18,6 +18,7 @@ from unif2ace_data.llm.journal import JOURNAL, answers_in
 from unif2ace_data.recipe import Recipe, set_key, validated
 from unif2ace_data.release.read import read_mapping
 from unif2ace_data.release.report import write_report
+from unif2ace_data.run.rewrite import UNDERWAY
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.schema import InputError, UserError
 from unif2ace_data.shards import read_index
@@ -35,20 +36,22 @@ def work_folder(out: Path) -> Path:
 
 @contextlib.contextmanager
 def working_store(out: Path) -> Iterator[WorkStore]:
-    """The store of `out.work`. A folder that was made for a run which then got no answer does not stay."""
+    """The store of `out.work`. A folder that was made for a run which then is refused, or got no answer, does not stay.
+
+    Whatever else ends a run (Ctrl-C, a full disk, a decided rewrite that cannot be completed) leaves the folder: answers
+    are paid for, and staged shards are half of the dataset.
+    """
     work = work_folder(out)
-    made = not work.exists()
+    made, useless = not work.exists(), False
     store = WorkStore(work)
     try:
         yield store
     except UserError:
-        made = made and not answers_in(work / JOURNAL)
+        useless = made and not store.fact(UNDERWAY) and not answers_in(work / JOURNAL)
         raise
-    else:
-        made = False
     finally:
         store.close()
-        if made:
+        if useless:
             shutil.rmtree(work)
 
 
@@ -75,17 +78,14 @@ def private_report(out: Path, target: Path | None) -> Path:
     """The report with thumbnails of what was dropped, where `out.work` is at hand; else the public one, made anew."""
     read_index(out)
     work = work_folder(out)
-    private = (work / "ledger.parquet").is_file()
+    private, own = (work / "ledger.parquet").is_file(), out / "report.html"
+    if not private and (target is None or target.resolve() == own.resolve()):
+        return own  # it is part of the dataset, with its hash in the index
     if target is not None and target.resolve().is_relative_to(out.resolve()):
-        if not private and target.resolve() == (out / "report.html").resolve():
-            return target  # it is part of the dataset, with its hash in the index
         raise UserError(
             f"--out {target} lies inside {out}, which travels and holds its own files alone: put it beside", 2
         )
-    if not private:
-        target = target or out / "report.html"
-        if target == out / "report.html":
-            return target
+    if not private and target is not None:
         write_report(target, out, None, None)
         return target
     target = target or work / "report.html"
