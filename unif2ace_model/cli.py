@@ -203,6 +203,10 @@ def evaluation(
     fid: Annotated[
         str, typer.Option("--fid", help="Network of FID: `face`, inception:FILE, or a CLIP as for `attributes`.")
     ] = "face",
+    attributes: Annotated[
+        Path | None,
+        typer.Option("--attributes", help="The attribute model of the dataset: it judges generated faces too."),
+    ] = None,
     judge_url: Annotated[
         str | None,
         typer.Option("--judge-url", help="An OpenAI-compatible server that grades, e.g. http://host:8000/v1"),
@@ -220,8 +224,11 @@ def evaluation(
     """
     if (qa is None) != (images is None):
         raise UserError("--qa and --images go together: the questions, and the folder of their pictures", 2)
-    if qa is not None and (only is not None or judge_url is not None or limit):
-        raise UserError("--qa answers every question of its file: --only, --limit and --judge-url do not go with it", 2)
+    if qa is not None and (only is not None or judge_url is not None or limit or attributes is not None):
+        raise UserError(
+            "--qa answers every question of its file: --only, --limit, --attributes and --judge-url do not go with it",
+            2,
+        )
     if out is not None and not out.absolute().parent.is_dir():
         raise UserError(f"--out {out}: give a file in a folder that exists", 2)
     from rich.console import Console
@@ -233,7 +240,7 @@ def evaluation(
     if qa is not None and images is not None:
         report = evaluate_file(run_, qa, images, shards, split, quiet=as_json)
     else:
-        asked = asked_for(split, only, limit, sampler, steps, guidance, fid, judge_url, judge_model)
+        asked = asked_for(split, only, limit, sampler, steps, guidance, fid, attributes, judge_url, judge_model)
         report = evaluate(run_, shards or Path("shards"), asked, quiet=as_json)
     if out is not None:
         save_report(report, out)

@@ -9,9 +9,10 @@ encoded it: a changed shard, tokenizer or network is encoded anew, everything el
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from unif2ace_data.run.progress import Progress
 from unif2ace_data.schema import SCHEMA_VERSION, Sample, Split, UserError
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_model.config import Features, Images
-from unif2ace_model.features import clip_network, face_network
+from unif2ace_model.features import FeatureNetwork, networks_of
 from unif2ace_model.image_tokenizer import ImageTokenizer, load_image_tokenizer
 
 SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
@@ -67,10 +68,13 @@ class ShardArrays:
 
 @dataclass(slots=True)
 class Dataset:
+    """`widths`: channels of "clip" and "face"; `encoders`: revisions of the "tokenizer", "clip" and "face" networks."""
+
     root_sha256: str
     records: list[Record]
     shards: list[ShardArrays]
-    widths: dict[str, int] = field(default_factory=dict)  # channels of "clip" and "face"
+    widths: dict[str, int] = field(default_factory=dict)
+    encoders: dict[str, str] = field(default_factory=dict)
 
     def of(self, split: Split) -> list[Record]:
         """The samples of a split, by key. Raises UserError where there are none."""
@@ -106,32 +110,26 @@ def open_dataset(shards: Path, images: Images, features: Features, quiet: bool =
     """Encode what is not in the cache yet, and read the texts. Raises UserError: no dataset, another schema."""
     index = read_index(shards)
     check_schema(shards, index)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = load_image_tokenizer(images.tokenizer)
     if images.size % tokenizer.downscale:
         raise UserError(f"images.size {images.size} is not a multiple of the tokenizer's {tokenizer.downscale}", 2)
-    networks = {
-        name: (network(weights) if weights else None)
-        for name, network, weights in (
-            ("face", face_network, features.face),
-            ("clip", clip_network, features.clip),
-        )
-    }
+    tokenizer.to(device)
+    networks = networks_of(features)
     cache = private_folder(shards)
-    dataset = Dataset(str(index["root_sha256"]), [], [])
+    dataset = Dataset(str(index["root_sha256"]), [], [], encoders={"tokenizer": tokenizer.revision})
+    dataset.encoders |= {name: network.revision for name, network in networks.items()}
     progress = Progress("encoding", sum(int(shard["samples"]) for shard in index["shards"]), quiet)
     for number, entry in enumerate(index["shards"]):
         path, folder = shards / entry["name"], cache / str(entry["sha256"])[:24]
         folder.mkdir(exist_ok=True)
         codes_file = folder / f"codes-{short_hash(tokenizer.revision, images.size, images.views)}.npy"
         files = {"codes": codes_file}
-        makers: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {}
         for name, network in networks.items():
-            if network is not None:
-                files[name] = folder / f"{name}-{short_hash(network.revision)}.npy"
-                makers[name] = network.of
-        missing = [name for name, file in files.items() if not file.is_file()]
+            files[name] = folder / f"{name}-{short_hash(network.revision)}.npy"
+        missing = {name: file for name, file in files.items() if not file.is_file()}
         if missing:
-            encode_shard(path, files, missing, makers, tokenizer, images, progress)
+            encode_shard(path, int(entry["samples"]), missing, networks, tokenizer, images, device, progress)
         else:
             progress.advance(int(entry["samples"]), [])
         arrays = ShardArrays(**{name: np.load(file, mmap_mode="r") for name, file in files.items()})
@@ -156,6 +154,20 @@ def check_schema(shards: Path, index: dict[str, Any]) -> None:
         )
 
 
+def same_encoders(learnt: Mapping[str, str], found: Mapping[str, str]) -> None:
+    """Raises UserError where a model learnt from codes or features of other weights than those at hand.
+
+    Nothing else would tell: other weights give codes and features of the same shape.
+    """
+    for name in sorted(learnt.keys() & found.keys()):
+        if learnt[name] != found[name]:
+            key = "images.tokenizer" if name == "tokenizer" else f"features.{name}"
+            raise UserError(
+                f"the model learnt with other weights of {key} ({learnt[name][:12]}) than those that lie there now "
+                f"({found[name][:12]}): put the old ones back, or train anew"
+            )
+
+
 def read_records(path: Path, shard: int) -> Iterator[Record]:
     for row, found in enumerate(sample_records(path)):
         yield Record(
@@ -171,38 +183,35 @@ def read_records(path: Path, shard: int) -> Iterator[Record]:
 
 def encode_shard(
     path: Path,
-    files: dict[str, Path],
-    missing: list[str],
-    makers: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]],
+    samples: int,
+    missing: dict[str, Path],
+    networks: Mapping[str, FeatureNetwork],
     tokenizer: ImageTokenizer,
     images: Images,
+    device: torch.device,
     progress: Progress,
 ) -> None:
-    """Write the arrays of one shard that are missing, each whole or not at all."""
-    found: dict[str, list[np.ndarray]] = {name: [] for name in missing}
-    waiting: list[np.ndarray] = []
-
-    def flush() -> None:
-        pixels = torch.from_numpy(np.concatenate(waiting)).float() / 127.5 - 1
-        with torch.no_grad():
-            codes = tokenizer.encode(pixels.permute(0, 3, 1, 2)).numpy().astype(np.int32)
-        found["codes"].extend(codes.reshape(-1, images.views, codes.shape[-1]))
-        waiting.clear()
-
-    for key, parts in read_samples(path):
-        sample = Sample.model_validate_json(parts["json"])
-        crop = decode(parts["jpg"]).rgb
+    """Write the arrays of one shard that are missing, each whole or not at all, `ENCODE_BATCH` samples at a time."""
+    growing = {name: Growing(file, samples) for name, file in missing.items()}
+    samples_in = iter(read_samples(path))
+    while batch := list(itertools.islice(samples_in, ENCODE_BATCH)):
+        crops = [decode(parts["jpg"]).rgb for _, parts in batch]
         if "codes" in missing:
-            waiting.append(views_of(crop, key, images.size, images.views))
-            if len(waiting) == ENCODE_BATCH:
-                flush()
-        for name in set(missing) & set(makers):
-            found[name].append(makers[name](crop, np.array(sample.face.landmarks)).astype(np.float16))
-        progress.advance(1, [])
-    if waiting:
-        flush()
-    for name in missing:
-        save_array(files[name], np.stack(found[name]))
+            views = [
+                views_of(crop, key, images.size, images.views) for crop, (key, _) in zip(crops, batch, strict=True)
+            ]
+            pixels = torch.from_numpy(np.concatenate(views)).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
+            with torch.no_grad():
+                codes = tokenizer.encode(pixels).cpu().numpy().astype(np.int32)
+            growing["codes"].add(codes.reshape(len(batch), images.views, -1))
+        if networks.keys() & missing.keys():
+            found = [Sample.model_validate_json(parts["json"]) for _, parts in batch]
+            landmarks = [np.array(sample.face.landmarks) for sample in found]
+        for name in networks.keys() & missing.keys():
+            growing[name].add(networks[name].of(crops, landmarks).astype(np.float16))
+        progress.advance(len(batch), [])
+    for array in growing.values():
+        array.finish()
 
 
 def views_of(crop: np.ndarray, key: str, size: int, count: int) -> np.ndarray:
@@ -219,13 +228,31 @@ def views_of(crop: np.ndarray, key: str, size: int, count: int) -> np.ndarray:
     return np.stack(made)
 
 
-def save_array(file: Path, array: np.ndarray) -> None:
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    with partial.open("wb") as out:
-        np.save(out, array)
-        out.flush()
-        os.fsync(out.fileno())
-    partial.rename(file)
+class Growing:
+    """An .npy file that is filled row by row, and takes its name once it is whole."""
+
+    def __init__(self, file: Path, rows: int) -> None:
+        self.file, self.rows, self.filled = file, rows, 0
+        self.partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+        self.array: np.memmap | None = None
+
+    def add(self, rows: np.ndarray) -> None:
+        if self.array is None:
+            shape = (self.rows, *rows.shape[1:])
+            self.array = np.lib.format.open_memmap(self.partial, mode="w+", dtype=rows.dtype, shape=shape)
+        self.array[self.filled : self.filled + len(rows)] = rows
+        self.filled += len(rows)
+
+    def finish(self) -> None:
+        """Raises UserError where the shard holds fewer samples than the index says."""
+        if self.array is None or self.filled != self.rows:
+            self.partial.unlink(missing_ok=True)
+            raise UserError(f"a shard holds {self.filled} samples where its index says {self.rows}: `verify` says more")
+        self.array.flush()
+        self.array = None
+        with self.partial.open("rb") as written:
+            os.fsync(written.fileno())
+        self.partial.rename(self.file)
 
 
 def private_folder(shards: Path) -> Path:

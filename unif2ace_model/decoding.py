@@ -68,12 +68,13 @@ def text_nll(model: UniF2ace, batch: Batch) -> tuple[Tensor, Tensor]:
 
 def label_nll(model: UniF2ace, hidden_BSD: Tensor, labels_BS: Tensor) -> tuple[Tensor, Tensor]:
     """The same from hidden states. The head sees only the rows in front of a label."""
-    row_M, column_M = (labels_BS[:, 1:] != IGNORED).nonzero(as_tuple=True)
+    labelled_BS = labels_BS[:, 1:] != IGNORED
+    row_M, column_M = labelled_BS.nonzero(as_tuple=True)
     logits_MV = model.text_logits(hidden_BSD[row_M, column_M])
     nll_M = F.cross_entropy(logits_MV.float(), labels_BS[row_M, column_M + 1], reduction="none")
     rows = len(labels_BS)
     total_B = nll_M.new_zeros(rows).index_add(0, row_M, nll_M)
-    return total_B, torch.bincount(row_M, minlength=rows)
+    return total_B, labelled_BS.sum(1)
 
 
 @torch.no_grad()

@@ -23,25 +23,24 @@ import orjson
 
 from unif2ace_data.faces.align import encode_jpeg
 from unif2ace_data.faces.decode import decode
-from unif2ace_data.recipe import Faces, Llm
-from unif2ace_data.release.read import pick, read_mapping
+from unif2ace_data.recipe import Llm
+from unif2ace_data.release.read import pick
 from unif2ace_data.run.progress import Progress
 from unif2ace_data.schema import SPLITS, Sample, Split, UserError
 from unif2ace_data.shards import read_index, write_bytes
 from unif2ace_model.blind import BlindReader
 from unif2ace_model.bootstrap import Bootstrap, identities_of
-from unif2ace_model.data import Dataset, Record, open_dataset, private_folder, views_of
+from unif2ace_model.data import Dataset, Record, open_dataset, private_folder, same_encoders, views_of
 from unif2ace_model.evaluate_captions import evaluate_captions
 from unif2ace_model.evaluate_codes import codes_of, evaluate_codes
-from unif2ace_model.evaluate_generation import agreements, claims_of, decoded, seen_in
+from unif2ace_model.evaluate_generation import Look, agreements, claims_of, decoded, look_of, seen_in
 from unif2ace_model.evaluate_qa import evaluate_qa, questions_of, sequences
-from unif2ace_model.fid import fid_network, frechet
+from unif2ace_model.fid import FidNetwork, fid_network, frechet
 from unif2ace_model.generation import Sampling, generate, steps_of
-from unif2ace_model.image_tokenizer import load_image_tokenizer
 from unif2ace_model.judge import VQA_CONTROL, Case, conv_cases, desc_cases, judge, vqa_cases
 from unif2ace_model.pictures import DatasetPictures, exchanges
 from unif2ace_model.train import filled
-from unif2ace_model.trained import TrainedModel, facts_of, load_trained
+from unif2ace_model.trained import TrainedModel, facts_of, load_trained, tokenizer_of
 
 PARTS = ("qa", "captions", "nelbo", "generation")
 EMBEDDED = "embedded"
@@ -49,7 +48,10 @@ EMBEDDED = "embedded"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What an evaluation is to do. `limit`: samples at most, evenly spread; 0: all. `judge`: None asks no other model."""
+    """What an evaluation is to do. `limit`: samples at most, evenly spread; 0: all. `judge`: None asks no other model.
+
+    `attributes`: the file of the attribute model that the dataset was built with, which then judges generated faces too.
+    """
 
     split: Split = "test"
     parts: Sequence[str] = PARTS
@@ -57,6 +59,7 @@ class Wanted:
     sampling: Sampling = field(default_factory=Sampling)
     fid: str = "face"
     judge: Llm | None = None
+    attributes: Path | None = None
 
 
 @dataclass(slots=True)
@@ -124,8 +127,11 @@ def evaluate(run: Path, shards: Path, wanted: Wanted, quiet: bool = False) -> di
         "qa": part_qa,
         "captions": part_captions,
         "nelbo": part_nelbo,
-        "generation": partial(part_generation, sampling=wanted.sampling, fid=wanted.fid),
     }
+    if "generation" in wanted.parts:  # before anything is measured: what is named may not be there
+        look = look_of(shards, wanted.attributes)
+        network = fid_network(wanted.fid, held.pack, mean_landmarks(shards, held.records))
+        makers["generation"] = partial(part_generation, sampling=wanted.sampling, look=look, network=network)
     for part in wanted.parts:
         report[part] = makers[part](held)
     if wanted.judge is not None:
@@ -139,7 +145,7 @@ def evaluate(run: Path, shards: Path, wanted: Wanted, quiet: bool = False) -> di
 
 def asked_for(
     split: str, only: str | None, limit: int, sampler: str, steps: int, guidance: float, fid: str,
-    judge_url: str | None, judge_model: str | None,
+    attributes: Path | None, judge_url: str | None, judge_model: str | None,
 ) -> Wanted:  # fmt: skip
     """What a command line asks for. Raises UserError (exit code 2) for what is no split, part, sampler or server."""
     parts = PARTS if only is None else tuple(part.strip() for part in only.split(","))
@@ -159,7 +165,9 @@ def asked_for(
             raise UserError("--judge-url: of --only nelbo there is nothing to grade", 2)
         llm = Llm(model=judge_model, base_url=judge_url, temperature=0.0)
     chosen = tuple(part for part in PARTS if part in parts)
-    return Wanted(splits[split], chosen, limit, sampling, fid, llm)
+    if attributes is not None and "generation" not in parts:
+        raise UserError(f"--attributes judges generated faces, and --only {only} makes none", 2)
+    return Wanted(splits[split], chosen, limit, sampling, fid, llm, attributes)
 
 
 # ------------------------------------------------------------------ the samples
@@ -179,6 +187,7 @@ def opened(trained: TrainedModel, shards: Path, quiet: bool) -> Dataset:
     features = preset.features.model_copy(update={"face": preset.features.face or EMBEDDED})
     dataset = open_dataset(shards, preset.images, features, quiet)
     filled(trained.model.config, dataset, trained.text)
+    same_encoders(trained.encoders, dataset.encoders)
     return dataset
 
 
@@ -189,13 +198,21 @@ def samples_of(shards: Path, records: Sequence[Record]) -> Iterator[tuple[Sample
         yield from pick(shards / names[shard], {record.uid for record in group})
 
 
-def crops_of(shards: Path, records: Sequence[Record], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(B, size, size, 3) uint8 crops at the model's size, and their landmarks (B, 5, 2) from 0 to 1."""
-    crops, landmarks = np.zeros((len(records), size, size, 3), np.uint8), np.zeros((len(records), 5, 2))
+def crops_of(shards: Path, records: Sequence[Record], size: int) -> np.ndarray:
+    """(B, size, size, 3) uint8 crops at the model's size."""
+    crops = np.zeros((len(records), size, size, 3), np.uint8)
     for place, (sample, jpeg) in enumerate(samples_of(shards, records)):
         crops[place] = views_of(decode(jpeg).rgb, sample.uid, size, 1)[0]
-        landmarks[place] = np.array(sample.face.landmarks) / [sample.image.width, sample.image.height]
-    return crops, landmarks
+    return crops
+
+
+def mean_landmarks(shards: Path, records: Sequence[Record]) -> np.ndarray:
+    """(5, 2) from 0 to 1: where the aligned crops have eyes, nose and corners of the mouth."""
+    found = [
+        np.array(sample.face.landmarks) / [sample.image.width, sample.image.height]
+        for sample, _ in samples_of(shards, records)
+    ]
+    return np.asarray(np.mean(found, axis=0))
 
 
 def spread(records: list[Record], limit: int) -> list[Record]:
@@ -251,16 +268,14 @@ def part_nelbo(held: Held) -> dict[str, Any]:
     return report
 
 
-def part_generation(held: Held, sampling: Sampling, fid: str) -> dict[str, Any]:
+def part_generation(held: Held, sampling: Sampling, look: Look, network: FidNetwork) -> dict[str, Any]:
     size, count = held.trained.preset.images.size, len(held.records)
-    real, landmarks = crops_of(held.shards, held.records, size)
-    network = fid_network(fid, held.pack, landmarks.mean(0))  # before anything is generated: it may not be there
-    tokenizer = load_image_tokenizer(held.trained.preset.images.tokenizer)
-    faces = Faces.model_validate(read_mapping(held.shards / "recipe.yaml").get("faces") or {})
+    real = crops_of(held.shards, held.records, size)
+    tokenizer = tokenizer_of(held.trained)
     progress = Progress("generating", 3 * count, held.quiet)
     tick = tick_of(progress)
     with held.trained.at_work():
-        made = generate(held.trained.model, held.caption_ids, held.trained.preset, sampling)
+        made = generate(held.trained.model, tokenizer, held.caption_ids, held.trained.preset, sampling)
     tick(count)
     rebuilt = decoded(tokenizer, np.stack([held.pictures.codes(i) for i in range(count)]), size)
     report: dict[str, Any] = {
@@ -268,12 +283,11 @@ def part_generation(held: Held, sampling: Sampling, fid: str) -> dict[str, Any]:
         "steps": steps_of(sampling, held.trained.preset),
         "guidance": sampling.guidance,
         "seed": sampling.seed,
-        "analyser": faces.engine if faces.engine == EMBEDDED else Path(faces.engine).name,
-    } | agreements(
-        seen_in(made, faces, tick), seen_in(rebuilt, faces, tick), held.captions, held.bootstrap, held.instead
-    )
+        "analyser": Path(look.faces.engine).name,
+        "attribute_model": Path(look.attributes).name if look.attributes else None,
+    } | agreements(seen_in(made, look, tick), seen_in(rebuilt, look, tick), held.captions, held.bootstrap, held.instead)
     progress.close()
-    known, _ = crops_of(held.shards, spread(held.train, count), size)
+    known = crops_of(held.shards, spread(held.train, count), size)
     report["fid"] = {
         "network": network.name,
         "pictures": count,

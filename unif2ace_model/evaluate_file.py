@@ -8,13 +8,14 @@ from typing import Any
 from unif2ace_data.release.read import sample_records, shard_paths, split_of
 from unif2ace_data.run.progress import Progress
 from unif2ace_model.bootstrap import Bootstrap, people_in
+from unif2ace_model.data import same_encoders
 from unif2ace_model.evaluate import EMBEDDED, blind_reader, tick_of
 from unif2ace_model.evaluate_qa import evaluate_qa, sequences
-from unif2ace_model.image_tokenizer import load_image_tokenizer
+from unif2ace_model.features import networks_of
 from unif2ace_model.photograph import faces_of
 from unif2ace_model.pictures import exchanges
 from unif2ace_model.qa_file import encode_pictures, read_qa_file
-from unif2ace_model.trained import facts_of, load_trained
+from unif2ace_model.trained import facts_of, load_trained, tokenizer_of
 
 
 def evaluate_file(
@@ -29,10 +30,9 @@ def evaluate_file(
     trained = load_trained(run)
     preset = trained.preset
     pack = preset.features.face or EMBEDDED
-    tokenizer = load_image_tokenizer(preset.images.tokenizer)
-    pictures = encode_pictures(
-        found, preset.images, tokenizer, faces_of(trained.run), pack, preset.features.clip, quiet
-    )
+    networks = networks_of(preset.features.model_copy(update={"face": pack}))
+    same_encoders(trained.encoders, {name: network.revision for name, network in networks.items()})
+    pictures = encode_pictures(found, preset.images, tokenizer_of(trained), faces_of(trained.run), networks, quiet)
     people = people_in(pictures.guests["face"], pack)
     bootstrap = Bootstrap(people)
     controls = exchanges(people)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,15 @@ import torch
 from PIL import Image
 
 from unif2ace_data.attributes.measure import attributes_of
+from unif2ace_data.attributes.predict import describe_model
 from unif2ace_data.captions.extract import find_claims
+from unif2ace_data.captions.text import predictions_of
 from unif2ace_data.captions.verdict import judge
+from unif2ace_data.faces.align import crop_jpeg
 from unif2ace_data.faces.analyse import Analyser
 from unif2ace_data.recipe import Faces
-from unif2ace_data.schema import Annotations, Attribute
+from unif2ace_data.release.read import read_mapping
+from unif2ace_data.schema import Annotations, Attribute, UserError
 from unif2ace_model.bootstrap import Bootstrap
 from unif2ace_model.image_tokenizer import ImageTokenizer
 
@@ -47,15 +52,53 @@ def decoded(tokenizer: ImageTokenizer, codes_BN: np.ndarray, size: int) -> np.nd
 # ------------------------------------------------------------------ what is seen
 
 
-def seen_in(pictures_BHWC: np.ndarray, faces: Faces, tick: Tick = lambda n: None) -> list[list[Attribute] | None]:
-    """The measured attributes of the largest face of each picture; None where no face is found."""
-    analyser, found = Analyser(faces), []
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the dataset was looked at: its faces, whether complexion is stated, its attribute model (None: it had none)."""
+
+    faces: Faces
+    complexion: bool = False
+    attributes: str | None = None
+
+
+def look_of(shards: Path, attributes: Path | None) -> Look:
+    """As the dataset's recipe says. The attribute model's file is not part of a dataset: `attributes` names it.
+
+    Raises UserError (exit code 2): one that is not the dataset's.
+    """
+    recipe = read_mapping(shards / "recipe.yaml")
+    known = (recipe.get("resolved") or {}).get("attribute_model")
+    if attributes is not None:
+        sha256, _ = describe_model(str(attributes))
+        if known is None or known["sha256"] != sha256:
+            built = f"with {known['sha256'][:12]}" if known else "without one"
+            raise UserError(f"--attributes {attributes}: the dataset was built {built}, this is {sha256[:12]}", 2)
+    return Look(
+        Faces.model_validate(recipe.get("faces") or {}),
+        bool((recipe.get("captions") or {}).get("complexion")),
+        str(attributes) if attributes else None,
+    )
+
+
+def seen_in(pictures_BHWC: np.ndarray, look: Look, tick: Tick = lambda n: None) -> list[list[Attribute] | None]:
+    """The attributes of the largest face of each picture, with what supports them; None where no face is found."""
+    analyser, found = Analyser(look.faces), []
     for pixels in pictures_BHWC:
-        record = analyser.analyse(png_of(pixels)).record
-        measured = next((face for face in record.faces if face.measured), None)
-        found.append(None if measured is None else attributes_of(measured, Annotations(), engine=faces.engine))
+        found.append(attributes_seen(png_of(pixels), analyser, look))
         tick(1)
     return found
+
+
+def attributes_seen(png: bytes, analyser: Analyser, look: Look) -> list[Attribute] | None:
+    analysis = analyser.analyse(png)
+    face = next((face for face in analysis.record.faces if face.measured), None)
+    if face is None:
+        return None
+    predictions: list[Attribute] = []
+    if look.attributes:
+        jpeg, _, _ = crop_jpeg(png, np.array(face.quad, np.float64), look.faces.align, analysis.decoded)
+        predictions = predictions_of(face, jpeg, look.attributes)
+    return attributes_of(face, Annotations(), predictions, complexion=look.complexion, engine=look.faces.engine)
 
 
 def png_of(pixels: np.ndarray, least: int = ANALYSED) -> bytes:

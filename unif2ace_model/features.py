@@ -5,7 +5,7 @@ P patches   C channels
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ import onnxruntime
 from unif2ace_data.attributes.predict import PIXELS, pixels_of
 from unif2ace_data.faces.runtime import session_options
 from unif2ace_data.run.local import usable_cores
+from unif2ace_model.config import Features
 from unif2ace_model.encoders import FEATURES, clip_source, face_encoder, load_clip, weights_hash
 
 CLIP_LAYER = -2  # Show-o reads CLIP's last layer but one
@@ -21,10 +22,25 @@ CLIP_LAYER = -2  # Show-o reads CLIP's last layer but one
 
 @dataclass(slots=True)
 class FeatureNetwork:
-    """`of(crop (H, W, 3) uint8 RGB, landmarks (5, 2)) -> float32 (C,) or (P, C)`. `revision` names the weights."""
+    """`of(crops (H, W, 3) uint8 RGB, their landmarks (5, 2)) -> float32 (B, C) or (B, P, C)`. `revision` names the weights."""
 
     revision: str
-    of: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    of: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray]
+
+
+def networks_of(features: Features) -> dict[str, FeatureNetwork]:
+    """The networks that a preset names, as "face" and "clip". Raises UserError where one is not there."""
+    found = {}
+    if features.face:
+        found["face"] = face_network(features.face)
+    if features.clip:
+        found["clip"] = clip_network(features.clip)
+    return found
+
+
+def kept(features: np.ndarray) -> np.ndarray:
+    """Features as a dataset's cache keeps them: what is encoded on the spot must be the same numbers."""
+    return features.astype(np.float16).astype(np.float32)
 
 
 def face_network(pack: str) -> FeatureNetwork:
@@ -36,10 +52,14 @@ def face_network(pack: str) -> FeatureNetwork:
         encoder.graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
 
-    def of(crop: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    def embedding(crop: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         pixels = pixels_of(crop, landmarks, encoder.preprocessing)
-        embedding = np.asarray(session.run([FEATURES], {PIXELS: pixels})[0][0], np.float32)
-        return embedding / max(float(np.linalg.norm(embedding)), 1e-12) * np.float32(embedding.size**0.5)
+        found = np.asarray(session.run([FEATURES], {PIXELS: pixels})[0][0], np.float32)
+        return found / max(float(np.linalg.norm(found)), 1e-12) * np.float32(found.size**0.5)
+
+    def of(crops: Sequence[np.ndarray], landmarks: Sequence[np.ndarray]) -> np.ndarray:
+        # one by one: a batch gives other last digits, and the builder's embeddings are of single faces
+        return np.stack([embedding(crop, points) for crop, points in zip(crops, landmarks, strict=True)])
 
     return FeatureNetwork(encoder.facts.sha256, of)
 
@@ -49,20 +69,22 @@ def clip_network(name: str) -> FeatureNetwork:
     import torch
     from PIL import Image
 
-    clip = load_clip(*clip_source(name))
-    visual, how = clip.visual, clip.visual.preprocess_cfg
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    visual = load_clip(*clip_source(name)).visual
+    revision, how = weights_hash(visual.state_dict()), visual.preprocess_cfg
+    visual.to(device)
     side = how["size"] if isinstance(how["size"], int) else int(how["size"][0])
     mean, std = (np.array(how[key], np.float32) for key in ("mean", "std"))
 
     @torch.no_grad()
-    def of(crop: np.ndarray, _: np.ndarray) -> np.ndarray:
-        resized = Image.fromarray(crop).resize((side, side), Image.Resampling.BICUBIC)
-        pixels = (np.asarray(resized, np.float32) / 255 - mean) / std
-        batch = torch.from_numpy(pixels.transpose(2, 0, 1)[None])
+    def of(crops: Sequence[np.ndarray], _: Sequence[np.ndarray]) -> np.ndarray:
+        resized = [Image.fromarray(crop).resize((side, side), Image.Resampling.BICUBIC) for crop in crops]
+        pixels = (np.stack([np.asarray(picture, np.float32) for picture in resized]) / 255 - mean) / std
+        batch = torch.from_numpy(pixels.transpose(0, 3, 1, 2)).to(device)
         depth = len(visual.transformer.resblocks)
         found = visual.forward_intermediates(
             batch, indices=[depth + CLIP_LAYER], intermediates_only=True, output_fmt="NLC"
         )
-        return np.asarray(found["image_intermediates"][0][0].numpy(), np.float32)
+        return np.asarray(found["image_intermediates"][0].cpu().numpy(), np.float32)
 
-    return FeatureNetwork(weights_hash(visual.state_dict()), of)
+    return FeatureNetwork(revision, of)

@@ -63,7 +63,7 @@ def face_features(pack: str, landmarks: np.ndarray) -> FidNetwork:
     def of(pixels_BCHW: Tensor) -> Tensor:
         crops = pixels_BCHW.permute(0, 2, 3, 1).numpy()
         points = landmarks * [crops.shape[2], crops.shape[1]]
-        return torch.from_numpy(np.stack([network.of(np.ascontiguousarray(crop), points) for crop in crops]))
+        return torch.from_numpy(network.of([np.ascontiguousarray(crop) for crop in crops], [points] * len(crops)))
 
     channels = of(torch.zeros(1, 3, 112, 112, dtype=torch.uint8)).shape[1]
     return FidNetwork(f"face recogniser of {Path(pack).name} ({network.revision[:8]})", Features(of, channels))

@@ -19,10 +19,10 @@ from unif2ace_data.schema import UserError
 from unif2ace_data.shards import write_bytes
 from unif2ace_model.config import Preset
 from unif2ace_model.decoding import Denoise, denoiser
-from unif2ace_model.image_tokenizer import load_image_tokenizer
+from unif2ace_model.image_tokenizer import ImageTokenizer
 from unif2ace_model.model import UniF2ace
 from unif2ace_model.sampling import ancestral, first_hitting, maskgit
-from unif2ace_model.trained import TrainedModel
+from unif2ace_model.trained import TrainedModel, tokenizer_of
 
 SAMPLERS = ("maskgit", "ancestral", "first-hitting")
 MASKGIT_STEPS = 12  # our choice
@@ -51,9 +51,10 @@ class Sampling:
             raise UserError(f"the sampler {self.sampler!r} draws from the model's distribution: no temperature", 2)
 
 
-def generate(model: UniF2ace, captions: Sequence[Sequence[int]], preset: Preset, how: Sampling) -> np.ndarray:
+def generate(
+    model: UniF2ace, tokenizer: ImageTokenizer, captions: Sequence[Sequence[int]], preset: Preset, how: Sampling
+) -> np.ndarray:
     """(B, H, W, 3) uint8: one picture a caption, given as ids. The same call gives the same pictures."""
-    tokenizer = load_image_tokenizer(preset.images.tokenizer)
     chance = torch.Generator().manual_seed(how.seed)
     size, made = preset.images.size, []
     for first in range(0, len(captions), BATCH):
@@ -73,13 +74,17 @@ def sampled(denoise: Denoise, rows: int, preset: Preset, how: Sampling, chance: 
         return ancestral(denoise, rows, tokens, codebook, steps, chance, preset.objective.schedule)
     if how.sampler == "first-hitting":
         return first_hitting(denoise, rows, tokens, codebook, chance, at_once=-(-tokens // steps))
-    temperature = 1.0 if how.temperature is None else how.temperature
-    return maskgit(denoise, rows, tokens, codebook, steps, chance, temperature)
+    return maskgit(denoise, rows, tokens, codebook, steps, chance, temperature_of(how) or 0.0)
 
 
 def steps_of(how: Sampling, preset: Preset) -> int:
     """The steps that are taken: what was asked for, or the sampler's own number."""
     return how.steps or (MASKGIT_STEPS if how.sampler == "maskgit" else preset.model.image_tokens)
+
+
+def temperature_of(how: Sampling) -> float | None:
+    """The temperature that is taken: what was asked for, or 1; None for the samplers that have none."""
+    return how.temperature if how.temperature is not None or how.sampler != "maskgit" else 1.0
 
 
 def generate_grid(
@@ -100,7 +105,7 @@ def generate_grid(
     ids = [trained.text.encode(prompt) for prompt in prompts]
     captions = [caption[:most] for caption in ids for _ in range(count)]
     with trained.at_work():
-        pixels_BHWC = generate(trained.model, captions, trained.preset, how)
+        pixels_BHWC = generate(trained.model, tokenizer_of(trained), captions, trained.preset, how)
     file = io.BytesIO()
     grid(pixels_BHWC, count if len(prompts) > 1 else COLUMNS).save(file, kind)
     write_bytes(out, file.getvalue())
@@ -112,9 +117,9 @@ def generate_grid(
         "pictures": len(captions),
         "size": trained.preset.images.size,
         "sampler": how.sampler,
-        "steps": how.steps,
+        "steps": steps_of(how, trained.preset),
         "guidance": how.guidance,
-        "temperature": how.temperature,
+        "temperature": temperature_of(how),
         "seed": how.seed,
     }
 

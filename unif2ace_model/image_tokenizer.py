@@ -9,8 +9,9 @@ checkpoints.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from unif2ace_data.schema import UserError
@@ -23,6 +24,7 @@ from unif2ace_model.weights import folder_of
 class ImageTokenizer(Protocol):
     """`revision`: hash of the weights. Frozen: nothing of it is trained with the model."""
 
+    def to(self, device: torch.device) -> Any: ...
     @property
     def levels(self) -> list[int]: ...
     @property

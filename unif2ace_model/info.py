@@ -70,7 +70,7 @@ def filled(preset: Preset) -> ModelConfig:
     crop, landmarks = np.zeros((112, 112, 3), np.uint8), np.array([[38, 52], [74, 52], [56, 72], [42, 92], [71, 92]])
     for name, network in (("face", face_network), ("clip", clip_network)):
         if name in config.guests and not getattr(config, f"{name}_dim"):
-            update[f"{name}_dim"] = network(getattr(preset.features, name)).of(crop, landmarks).shape[-1]
+            update[f"{name}_dim"] = network(getattr(preset.features, name)).of([crop], [landmarks]).shape[-1]
     return config.model_copy(update=update)
 
 

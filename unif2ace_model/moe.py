@@ -78,11 +78,16 @@ class Router(nn.Module):
         with torch.autocast(x_TD.device.type, enabled=False):
             score_GN = member_TG.T @ p_TN
         load = Load(
-            chosen_GN=torch.bincount(flat_TK.flatten(), minlength=groups * experts).view(groups, experts),
+            chosen_GN=counted(flat_TK.flatten(), groups * experts).view(groups, experts),
             score_GN=score_GN,
             tokens_G=member_TG.sum(0),
         )
         return weights_TK, flat_TK, load
+
+
+def counted(experts_R: Tensor, experts: int) -> Tensor:
+    """(E,) how often each expert was chosen: as torch.bincount, which a GPU would have to be waited for."""
+    return (experts_R[:, None] == torch.arange(experts, device=experts_R.device)).sum(0)
 
 
 def balance_loss(load: Load, weight_G: Tensor) -> Tensor:
@@ -128,7 +133,7 @@ class Experts(nn.Module):
         token_R = order_R // experts_TK.shape[1]
         expert_R = experts_TK.flatten()[order_R]
         weight_R1 = weights_TK.flatten()[order_R, None]
-        ends_E = torch.bincount(expert_R, minlength=self.up_EF.shape[0]).cumsum(0).to(torch.int32)
+        ends_E = counted(expert_R, self.up_EF.shape[0]).cumsum(0).to(torch.int32)
         dtype = working_dtype(x_TD)  # grouped_mm does not know autocast
         hidden_RF = F.grouped_mm(x_TD.to(dtype).index_select(0, token_R), self.up_EDF.to(dtype), offs=ends_E)
         hidden_RF = gelu_new(hidden_RF + self.up_EF.to(dtype).index_select(0, expert_R)) * weight_R1.to(dtype)

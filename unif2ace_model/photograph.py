@@ -6,7 +6,7 @@ without the dataset, knows it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from unif2ace_data.schema import UserError
 from unif2ace_data.shards import write_bytes
 from unif2ace_model.answering import Ask, spoken_answers
 from unif2ace_model.config import Preset
-from unif2ace_model.data import views_of
-from unif2ace_model.features import clip_network, face_network
+from unif2ace_model.data import same_encoders, views_of
+from unif2ace_model.features import kept, networks_of
 from unif2ace_model.image_tokenizer import load_image_tokenizer
 from unif2ace_model.pictures import EncodedPictures
 from unif2ace_model.trained import TrainedModel
@@ -62,11 +62,14 @@ def faces_of(run: Path) -> Faces:
         raise UserError(f"{file} is broken ({str(error).splitlines()[0]})") from None
 
 
-def see(photograph: Path, faces: Faces, preset: Preset) -> Seen:
-    """The largest face of a photograph, as `build` and then `train` take it. `preset` names a tokenizer that is there.
+def see(photograph: Path, faces: Faces, preset: Preset, encoders: Mapping[str, str]) -> Seen:
+    """The largest face of a photograph, as `build` and then `train` take it. `encoders`: whose revisions are wanted.
 
-    Raises UserError: no such file, not a picture, no face in it, weights that are missing.
+    Raises UserError: no such file, not a picture, no face in it, weights that are missing or not those of the training.
     """
+    tokenizer, networks = load_image_tokenizer(preset.images.tokenizer), networks_of(preset.features)
+    revisions = {name: network.revision for name, network in networks.items()}
+    same_encoders(encoders, {"tokenizer": tokenizer.revision} | revisions)
     data = read(photograph)
     analysis = Analyser(faces).analyse(data)
     record = analysis.record
@@ -80,14 +83,9 @@ def see(photograph: Path, faces: Faces, preset: Preset) -> Seen:
     crop = decode(jpeg).rgb
     pixels_HWC = views_of(crop, record.sha256, preset.images.size, 1)[0]
     pixels_CHW = torch.from_numpy(pixels_HWC).float().permute(2, 0, 1) / 127.5 - 1
-    codes_N = load_image_tokenizer(preset.images.tokenizer).encode(pixels_CHW[None])[0].numpy()
+    codes_N = tokenizer.encode(pixels_CHW[None])[0].numpy()
     landmarks = np.array(face_in_crop(face, quad, side).landmarks)
-    networks = {"face": face_network, "clip": clip_network}
-    features = {
-        # as a dataset's are kept: in half precision
-        name: networks[name](getattr(preset.features, name)).of(crop, landmarks).astype(np.float16).astype(np.float32)
-        for name in preset.model.guests
-    }
+    features = {name: kept(networks[name].of([crop], [landmarks])[0]) for name in preset.model.guests}
     return Seen(jpeg, len(record.faces), codes_N, features)
 
 
@@ -98,7 +96,7 @@ def answer_about(trained: TrainedModel, photograph: Path, questions: Sequence[st
     """
     if not questions or not all(question.strip() for question in questions):
         raise UserError('an empty question: ask, for example, --question "Is the person smiling?"', 2)
-    seen = see(photograph, faces_of(trained.run), trained.preset)
+    seen = see(photograph, faces_of(trained.run), trained.preset, trained.encoders)
     pictures = EncodedPictures(seen.codes_N[None], {name: array[None] for name, array in seen.features.items()})
     said = spoken_answers(trained, pictures, [Ask(0, question) for question in questions])
     return {

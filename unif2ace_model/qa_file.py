@@ -32,7 +32,7 @@ from unif2ace_data.taxonomy import load_taxonomy
 from unif2ace_model.config import Images
 from unif2ace_model.data import views_of
 from unif2ace_model.evaluate_qa import Asked
-from unif2ace_model.features import clip_network, face_network
+from unif2ace_model.features import FeatureNetwork, kept
 from unif2ace_model.image_tokenizer import ImageTokenizer
 from unif2ace_model.pictures import EncodedPictures
 
@@ -180,17 +180,20 @@ def place_of(answer: str, options: Sequence[str]) -> int | None:
 
 
 def encode_pictures(
-    found: QaFile, images: Images, tokenizer: ImageTokenizer, faces: Faces, pack: str, clip: str, quiet: bool
+    found: QaFile,
+    images: Images,
+    tokenizer: ImageTokenizer,
+    faces: Faces,
+    networks: Mapping[str, FeatureNetwork],
+    quiet: bool,
 ) -> EncodedPictures:
-    """Codes and features of the file's pictures. `faces`: how they are found and aligned; `pack`, `clip`: the networks
-    of the features, as presets name them (clip "": none).
+    """Codes and features of the file's pictures. `faces`: how they are found and aligned; `networks`: of the features.
 
     A picture without a face is taken whole, with face features of zero. Raises UserError for one that cannot be read.
     """
     analyser = Analyser(faces)
-    face, patches = face_network(pack), clip_network(clip) if clip else None
     codes: list[np.ndarray] = []
-    guests: dict[str, list[np.ndarray]] = {"face": [], "clip": []}
+    guests: dict[str, list[np.ndarray]] = {name: [] for name in networks}
     progress = Progress("encoding", len(found.images), quiet)
     for path in found.images:
         try:
@@ -202,15 +205,12 @@ def encode_pictures(
             codes.append(tokenizer.encode(whole)[0].numpy())
         if landmarks is None:
             found.no_face += 1
-        seen = face.of(pixels, landmarks if landmarks is not None else np.zeros((5, 2)))
-        guests["face"].append(seen.astype(np.float16).astype(np.float32))  # as a dataset's are kept
-        if landmarks is None:
-            guests["face"][-1] = np.zeros_like(guests["face"][-1])
-        if patches is not None:
-            guests["clip"].append(patches.of(pixels, np.zeros((5, 2))))
+        for name, network in networks.items():
+            seen = kept(network.of([pixels], [landmarks if landmarks is not None else np.zeros((5, 2))])[0])
+            guests[name].append(np.zeros_like(seen) if name == "face" and landmarks is None else seen)
         progress.advance(1, [] if landmarks is not None else ["no_face"])
     progress.close()
-    return EncodedPictures(np.stack(codes), {name: np.stack(rows) for name, rows in guests.items() if rows})
+    return EncodedPictures(np.stack(codes), {name: np.stack(rows) for name, rows in guests.items()})
 
 
 def aligned(data: bytes, analyser: Analyser) -> tuple[np.ndarray, np.ndarray | None]:

@@ -27,16 +27,18 @@ def token_loads(loads: list[list[Loads]]) -> list[Load]:
 
 
 def router_facts(loads: list[list[Loads]]) -> dict[str, Any]:
-    """By group: MaxVio, dead experts and the routers' entropy (nats) of each layer; how often each sequence expert was."""
+    """By group and layer: each token expert's share of the tokens' choices, MaxVio, dead experts, entropy (nats) of the
+    mean score; how often each sequence expert was chosen."""
     facts: dict[str, Any] = {}
     layers = token_loads(loads)
     for number, group in enumerate(GROUPS):
         if layers and all(int(load.tokens_G[number]) for load in layers):
             mean = [load.score_GN[number] / load.tokens_G[number] for load in layers]
             facts[group] = {
+                "load": [shares(load.chosen_GN[number]) for load in layers],
                 "max_violation": [round(float(max_violation(load.chosen_GN)[number]), 4) for load in layers],
                 "dead": [int((load.chosen_GN[number] == 0).sum()) for load in layers],
-                "entropy": [round(float(-(p * p.clamp(min=1e-9).log()).sum()), 4) for p in mean],
+                "mean_entropy": [round(float(-(p * p.clamp(min=1e-9).log()).sum()), 4) for p in mean],
             }
         taken = []
         for layer in zip(*loads, strict=True):
@@ -47,3 +49,7 @@ def router_facts(loads: list[list[Loads]]) -> dict[str, Any]:
         if taken:
             facts.setdefault(group, {})["sequence_experts"] = taken
     return facts
+
+
+def shares(chosen_N: torch.Tensor) -> list[float]:
+    return [round(float(share), 4) for share in chosen_N / chosen_N.sum().clamp(min=1)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,26 @@ import numpy as np
 import torch
 import yaml
 
+from unif2ace_data.run.store import lock_folder
 from unif2ace_data.schema import UserError
 from unif2ace_model.checkpoint import atomic_folder, load_weights, save_model
 from unif2ace_model.config import Preset, load_preset
-from unif2ace_model.data import Dataset
+from unif2ace_model.data import Dataset, same_encoders
 from unif2ace_model.model import UniF2ace
 from unif2ace_model.text import FILE as TEXT_FILE
 from unif2ace_model.text import TextTokenizer, learn_tokenizer, load_tokenizer
 
 PRESET, METRICS, STATE, TRAINER = "preset.yaml", "metrics.jsonl", "state.json", "trainer.pt"
+LOCK = "lock"
 MAY_CHANGE = {"log_every", "save_every", "keep", "sample_every"}  # of `run`: they decide no weight
 
 
-def begin(out: Path, preset: Preset) -> None:
-    """Make the run's folder, or check that it is of the same preset. Raises UserError."""
+@contextmanager
+def begin(out: Path, preset: Preset) -> Iterator[None]:
+    """Make the run's folder, or check that it is of the same preset; it is this process's until the end.
+
+    Raises UserError: other settings, a folder of something else, another process that trains in it.
+    """
     file = out / PRESET
     if file.is_file():
         before = load_preset(str(file))
@@ -33,15 +40,46 @@ def begin(out: Path, preset: Preset) -> None:
         if different:
             named = ", ".join(".".join(key) for key in different[:4])
             raise UserError(f"{out} is a run with other settings ({named}): go on with those, or give another --out", 2)
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and any(path.name != LOCK for path in out.iterdir()):
         raise UserError(f"{out} is not empty and no run of this trainer: give another --out", 2)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(out)
+        for left in out.glob(".*.partial"):  # of a call that was killed: the lock says that nobody writes here
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         partial = out / f".{PRESET}.partial"
         partial.write_text(yaml.safe_dump(preset.model_dump(mode="json"), sort_keys=False))
         partial.rename(file)
     except OSError as error:
         raise UserError(f"the run cannot be written to {out} ({error.strerror})") from None
+    with lock:
+        yield
+
+
+def placed(preset: Preset) -> Preset:
+    """The preset with its folders and files as absolute paths: a run is used from any working directory."""
+    kind, separator, place = preset.images.tokenizer.partition(":")
+    path, mark, inside = place.partition("#")
+    clip, equals, weights = preset.features.clip.partition("=")
+    start, start_separator, body = preset.start.partition(":")
+    return preset.model_copy(
+        update={
+            "images": preset.images.model_copy(
+                update={"tokenizer": f"{kind}{separator}{absolute(path)}{mark}{inside}"}
+            ),
+            "start": f"{start}{start_separator}{absolute(body)}",
+            "text": preset.text.model_copy(update={"tokenizer": absolute(preset.text.tokenizer)}),
+            "features": preset.features.model_copy(
+                update={"clip": f"{clip}{equals}{absolute(weights)}" if equals else absolute(clip)}
+            ),
+        }
+    )
+
+
+def absolute(place: str) -> str:
+    """A folder or file that is there as an absolute path; any other name (a pack, a repository of the Hub) as it is."""
+    path = Path(place).expanduser()
+    return str(path.resolve()) if place and path.exists() else place
 
 
 def allowed() -> set[tuple[str, ...]]:
@@ -102,7 +140,9 @@ def save(
             if torch.cuda.is_available():
                 chance["cuda"] = torch.cuda.get_rng_state()
             torch.save({"optimizer": optimizer.state_dict(), "chance": chance}, folder / TRAINER)
-            state = {"step": step, "dataset": dataset.root_sha256}
+            read = {"tokenizer", *preset.model.guests}
+            encoders = {name: revision for name, revision in dataset.encoders.items() if name in read}
+            state = {"step": step, "dataset": dataset.root_sha256, "encoders": encoders}
             (folder / STATE).write_text(json.dumps(state) + "\n")
     except OSError as error:
         raise UserError(f"checkpoint of step {step} cannot be written to {out} ({error.strerror})") from None
@@ -111,16 +151,19 @@ def save(
 
 
 def state_of(folder: Path) -> dict[str, Any]:
-    """Step and dataset of a checkpoint. Raises UserError where the file is broken."""
+    """Step and dataset of a checkpoint, and the revisions of what encoded it. Raises UserError where the file is broken."""
     try:
         state = json.loads((folder / STATE).read_text())
-        return {"step": int(state["step"]), "dataset": str(state["dataset"])}
-    except (ValueError, KeyError, TypeError) as error:
+        encoders = {str(name): str(revision) for name, revision in state["encoders"].items()}
+        return {"step": int(state["step"]), "dataset": str(state["dataset"]), "encoders": encoders}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / STATE} is broken ({error}): delete {folder} to use an older checkpoint") from None
 
 
 def resume(out: Path, model: UniF2ace, optimizer: torch.optim.Optimizer, dataset: Dataset) -> int:
-    """Take up the latest checkpoint; the step to go on from. Raises UserError: another dataset, a broken checkpoint."""
+    """Take up the latest checkpoint; the step to go on from. Raises UserError: another dataset or
+    other weights that encoded it, a broken checkpoint.
+    """
     found = checkpoints(out)
     if not found:
         return 0
@@ -131,6 +174,7 @@ def resume(out: Path, model: UniF2ace, optimizer: torch.optim.Optimizer, dataset
             f"{out} was trained on another dataset (root {state['dataset'][:12]}, this one is {dataset.root_sha256[:12]}): "
             "give another --out"
         )
+    same_encoders(state["encoders"], dataset.encoders)
     load_weights(model, folder)
     try:
         kept = torch.load(folder / TRAINER, map_location="cpu", weights_only=True)

@@ -9,6 +9,7 @@ from unif2ace_model.answering import Ask, spoken_answers
 from unif2ace_model.config import Preset
 from unif2ace_model.data import Dataset, Record
 from unif2ace_model.generation import Sampling, generate, grid
+from unif2ace_model.image_tokenizer import load_image_tokenizer
 from unif2ace_model.model import UniF2ace
 from unif2ace_model.pictures import DatasetPictures
 from unif2ace_model.text import TextTokenizer
@@ -28,12 +29,14 @@ def write_samples(out: Path, step: int, model: UniF2ace, dataset: Dataset, text:
     folder = out / "samples"
     folder.mkdir(exist_ok=True)
     captions = [text.encode(record.caption)[: preset.text.max_tokens] for record in records]
-    pixels = generate(model, captions, preset, Sampling(seed=preset.run.seed))
+    pixels = generate(
+        model, load_image_tokenizer(preset.images.tokenizer), captions, preset, Sampling(seed=preset.run.seed)
+    )
     grid(pixels).save(folder / f"step-{step:06d}.png")
     questions = [next((qa for qa in record.qa), None) for record in records]
     asked = [(record, qa) for record, qa in zip(records, questions, strict=True) if qa]
     device = next(model.parameters()).device
-    standing = TrainedModel(out, folder, step, "", dataset.root_sha256, preset, model, text, device)
+    standing = TrainedModel(out, folder, step, "", dataset.root_sha256, dataset.encoders, preset, model, text, device)
     pictures = DatasetPictures(dataset, [record for record, _ in asked])
     said = spoken_answers(standing, pictures, [Ask(i, qa["question"]) for i, (_, qa) in enumerate(asked)])
     lines = [{"uid": r.uid, "caption": r.caption} for r in records]

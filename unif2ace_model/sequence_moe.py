@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unif2ace_model.config import SequenceMoe
-from unif2ace_model.moe import GEN, UND, Load, Mlp
+from unif2ace_model.moe import GEN, UND, Load, Mlp, counted
 
 # which experts read a guest, and the group that may: "noise" is the mask rate of the sequence
 GUEST_GROUP = {"clip": UND, "face": UND, "noise": GEN}
@@ -145,7 +145,7 @@ class SequenceMoeLayer(nn.Module):
             elif name != "zero":
                 own, other = self.blend[name].softmax(0)
                 out_BND = out_BND + weight_B11 * (own * x_BND + other * self.project[name](guests[name]))
-        chosen_X = torch.bincount(top_BK.indices.flatten(), minlength=scores_BX.shape[1])
+        chosen_X = counted(top_BK.indices.flatten(), scores_BX.shape[1])
         load = Load(
             chosen_X[None],
             scores_BX.softmax(-1).sum(0, keepdim=True),

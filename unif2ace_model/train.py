@@ -4,7 +4,7 @@
     runs/x/tokenizer.json       of the text                    runs/x/tensorboard/    the same for TensorBoard
     runs/x/image_tokenizer/     with images.tokenizer: train   runs/x/faces.yaml      how the dataset's crops were made
     runs/x/step-000500/         a checkpoint: config.json, model.safetensors, trainer.pt (optimizer, chance), state.json
-    runs/x/samples/             pictures and answers at intervals
+    runs/x/samples/             pictures and answers at intervals      runs/x/lock    held while one process trains here
 
 A step is a function of the preset, the dataset, the weights and the step's number alone; together with the optimizer
 and the random state that is all that a checkpoint holds, so N steps, a kill and N steps more are 2N steps.
@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ from unif2ace_model.moe import Router, TokenMoeLayer, balance_loss, update_bias
 from unif2ace_model.photograph import keep_faces
 from unif2ace_model.prompts import IGNORED, Batch
 from unif2ace_model.routers import router_facts, token_loads
-from unif2ace_model.run_folder import Log, begin, resume, save, text_tokenizer
+from unif2ace_model.run_folder import Log, begin, placed, resume, save, text_tokenizer
 from unif2ace_model.run_tokenizer import provide_tokenizer, tokenizer_to_train
 from unif2ace_model.samples import write_samples
 from unif2ace_model.start import place_of, start_from
@@ -79,11 +80,17 @@ def train(shards: Path, out: Path, preset: Preset, quiet: bool = False) -> Train
     Raises UserError: no dataset, another schema, no questions, an empty split, another preset or dataset than the
     run's, a loss that is not finite (the last good checkpoint stays, the message says which batch).
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_dataset(shards)
     place_of(preset.start)
     tokenizer_to_train(preset)  # what does not go together is said before anything is written
-    begin(out, preset)
+    preset = placed(preset)
+    with begin(out, preset):
+        return train_in(out, shards, preset, quiet)
+
+
+def train_in(out: Path, shards: Path, preset: Preset, quiet: bool) -> Trained:
+    """Train in a run's folder that nobody else writes to."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     preset = provide_tokenizer(shards, out, preset, quiet)
     dataset = open_dataset(shards, preset.images, preset.features, quiet)
     text = text_tokenizer(out, dataset, preset)
@@ -104,9 +111,11 @@ def train(shards: Path, out: Path, preset: Preset, quiet: bool = False) -> Train
     )
     cost, peak, started, tokens, flops = cost_of(model), peak_flops(), time.monotonic(), 0, 0.0
     saved = step
-    with stop_flag() as stop:
+    with stop_flag() as stop, ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(mixture.batch, step)
         while step < preset.optim.steps and not stop:
-            parts = [part.to(device) for part in mixture.batch(step)]
+            parts = [part.to(device) for part in coming.result()]
+            coming = ahead.submit(mixture.batch, step + 1)  # a pure function of the step: it may be made while one runs
             values, loads = train_step(model, optimizer, parts, preset, step)
             if not math.isfinite(values["loss"]) or not math.isfinite(values["gradient"]):
                 raise UserError(not_finite(out, mixture, step, values, saved))

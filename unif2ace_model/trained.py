@@ -14,6 +14,8 @@ from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.schema import UserError
 from unif2ace_model.checkpoint import CONFIG, WEIGHTS, load_model
 from unif2ace_model.config import Preset, load_preset
+from unif2ace_model.data import same_encoders
+from unif2ace_model.image_tokenizer import ImageTokenizer, load_image_tokenizer
 from unif2ace_model.model import UniF2ace
 from unif2ace_model.run_folder import PRESET, STATE, latest, state_of
 from unif2ace_model.run_tokenizer import with_tokenizer
@@ -22,13 +24,15 @@ from unif2ace_model.text import TextTokenizer, load_tokenizer
 
 @dataclass(slots=True)
 class TrainedModel:
-    """`folder`: of the checkpoint; `sha256`: of its weights; `dataset`: root hash of the dataset that it was trained on."""
+    """`folder`: of the checkpoint; `sha256`: of its weights; `dataset`: root hash of the dataset that it was trained on;
+    `encoders`: revisions of the image tokenizer and the feature networks that encoded it."""
 
     run: Path
     folder: Path
     step: int
     sha256: str
     dataset: str
+    encoders: dict[str, str]
     preset: Preset
     model: UniF2ace
     text: TextTokenizer
@@ -56,11 +60,19 @@ def load_trained(where: Path) -> TrainedModel:
         step=int(state.get("step", 0)),
         sha256=sha256_file(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else "",
         dataset=str(state.get("dataset", "")),
+        encoders=state.get("encoders", {}),
         preset=with_tokenizer(run, load_preset(str(run / PRESET))),
         model=load_model(folder).to(device).eval(),
         text=load_tokenizer(str(run)),
         device=device,
     )
+
+
+def tokenizer_of(trained: TrainedModel) -> ImageTokenizer:
+    """The image tokenizer that the model learnt with. Raises UserError: it is not there, or another lies in its place."""
+    tokenizer = load_image_tokenizer(trained.preset.images.tokenizer)
+    same_encoders(trained.encoders, {"tokenizer": tokenizer.revision})
+    return tokenizer
 
 
 def facts_of(trained: TrainedModel) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Body(nn.Module):
     def forward(
         self, x_BSD: Tensor, place: Place, past: list[KeyValue] | None = None
     ) -> tuple[Tensor, list[KeyValue], list[Loads]]:
-        """(hidden (B, S, D), the cache of the whole sequence, the routers' loads by layer)."""
+        """(hidden (B, S, D), the cache of the whole sequence (empty while training), the routers' loads by layer)."""
         end = place.start + x_BSD.shape[1]
         cos, sin = rotary_table(end, self.rotated, self.base, x_BSD.device)
         rotary = cos[place.start :], sin[place.start :]
@@ -99,6 +99,7 @@ class Body(nn.Module):
                 x_BSD, kept, load = checkpoint(block, x_BSD, rotary, place, before, use_reentrant=False)
             else:
                 x_BSD, kept, load = block(x_BSD, rotary, place, before)
-            cache.append(kept)
+            if not self.training:  # there nothing reads it, and with `recompute` it would be all that is kept
+                cache.append(kept)
             loads.append(load)
         return self.norm(x_BSD), cache, loads

@@ -25,6 +25,10 @@ class VqModel:
         self.model = model
         self.revision = weights_hash(model.state_dict())
 
+    def to(self, device: torch.device) -> VqModel:
+        self.model.to(device)
+        return self
+
     @property
     def levels(self) -> list[int]:
         """One factor: a learnt codebook has no digits."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -179,8 +180,15 @@ def test_what_cannot_be_evaluated_is_said(trained_run: Path, people: Path, built
         evaluate(trained_run, built, train, quiet=True)
     with pytest.raises(UserError, match="no samples in 'test'"):
         evaluate(trained_run, people, Wanted("test"), quiet=True)
-    with pytest.raises(UserError, match="no Inception weights in"):
-        evaluate(trained_run, people, Wanted("train", ("generation",), fid="inception:none.pth"), quiet=True)
+    with pytest.raises(UserError, match="no Inception weights in"):  # said before the questions are asked
+        evaluate(trained_run, people, Wanted("train", ("qa", "generation"), fid="inception:none.pth"), quiet=True)
+    other = tmp_path / "other"
+    shutil.copytree(trained_run, other)
+    state = other / "step-000008" / "state.json"
+    known = json.loads(state.read_text())
+    state.write_text(json.dumps(known | {"encoders": known["encoders"] | {"tokenizer": "0" * 64}}))
+    with pytest.raises(UserError, match=r"learnt with other weights of images\.tokenizer \(000000000000\)"):
+        evaluate(other, people, train, quiet=True)
     alone = tmp_path / "alone"
     alone.mkdir()
     (alone / "config.json").write_bytes((trained_run / "step-000008" / "config.json").read_bytes())
@@ -191,7 +199,7 @@ def test_what_cannot_be_evaluated_is_said(trained_run: Path, people: Path, built
 def ask(**changes: Any) -> Wanted:
     usual: dict[str, Any] = {
         "split": "test", "only": None, "limit": 0, "sampler": "maskgit", "steps": 8, "guidance": 1.0, "fid": "face",
-        "judge_url": None, "judge_model": None,
+        "attributes": None, "judge_url": None, "judge_model": None,
     }  # fmt: skip
     return asked_for(**usual | changes)
 
@@ -206,6 +214,7 @@ def test_what_a_command_line_asks_for() -> None:
         ({"split": "training"}, "choose among train, validation, test"),
         ({"sampler": "ddim"}, "no sampler 'ddim'"),
         ({"judge_url": "http://127.0.0.1:1/v1"}, "go together"),
+        ({"attributes": Path("a.onnx"), "only": "qa"}, "judges generated faces"),
         ({"judge_url": "localhost", "judge_model": "m"}, "is no URL"),
         ({"judge_url": "http://h/v1", "judge_model": "m", "only": "nelbo"}, "nothing to grade"),
     ]:

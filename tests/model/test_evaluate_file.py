@@ -22,6 +22,7 @@ from unif2ace_data.shards import dataset_shards, read_samples
 from unif2ace_model.evaluate import Wanted, evaluate, opened
 from unif2ace_model.evaluate_file import evaluate_file
 from unif2ace_model.evaluate_table import render_report
+from unif2ace_model.features import networks_of
 from unif2ace_model.image_tokenizer import load_image_tokenizer
 from unif2ace_model.qa_file import aligned, encode_pictures, read_qa_file
 from unif2ace_model.trained import load_trained
@@ -161,7 +162,8 @@ def test_codes_of_exported_crops_are_those_of_the_dataset(
     dataset = opened(model, people, quiet=True)
     found = read_qa_file(*exported, "train")
     tokenizer = load_image_tokenizer(model.preset.images.tokenizer)
-    pictures = encode_pictures(found, model.preset.images, tokenizer, Faces(), "embedded", "", quiet=True)
+    networks = networks_of(model.preset.features)
+    pictures = encode_pictures(found, model.preset.images, tokenizer, Faces(), networks, quiet=True)
     by_key = {record.uid: record for record in dataset.records}
     same = [
         np.array_equal(pictures.codes(place), dataset.codes(by_key[path.stem]))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unif2ace_data.recipe import Faces
 from unif2ace_data.schema import UserError
 from unif2ace_data.shards import read_samples
 from unif2ace_model.config import Preset
@@ -20,7 +21,8 @@ def test_a_photograph_of_the_dataset_is_seen_as_the_dataset_shows_it(
     keep_faces(built, tmp_path)
     dataset = open_dataset(built, preset.images, preset.features, quiet=True)
     jpegs = {key: parts["jpg"] for shard in sorted(built.glob("*.tar")) for key, parts in read_samples(shard)}
-    found = [see(examples / name, faces_of(tmp_path), preset) for name in ("astronaut.png", "biden.jpg", "obama2.jpg")]
+    names = ("astronaut.png", "biden.jpg", "obama2.jpg")
+    found = [see(examples / name, faces_of(tmp_path), preset, dataset.encoders) for name in names]
     for seen in found:
         (key,) = [key for key, jpeg in jpegs.items() if jpeg == seen.jpeg]
         record = next(record for record in dataset.records if record.uid == key)
@@ -28,6 +30,12 @@ def test_a_photograph_of_the_dataset_is_seen_as_the_dataset_shows_it(
         features = dataset.features("face", [record])
         assert features is not None
         assert np.array_equal(seen.features["face"].astype(np.float16), features[0].numpy().astype(np.float16))
+
+
+def test_other_weights_than_those_of_the_training_are_refused(examples: Path, preset: Preset, tmp_path: Path) -> None:
+    for name, key in (("tokenizer", r"images\.tokenizer"), ("face", r"features\.face")):
+        with pytest.raises(UserError, match=f"learnt with other weights of {key} \\(0000"):
+            see(examples / "astronaut.png", Faces(), preset, {name: "0" * 64})
 
 
 def test_a_run_without_its_faces_file_is_told(built: Path, tmp_path: Path) -> None:

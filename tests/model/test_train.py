@@ -12,12 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from unif2ace_data.schema import UserError
 from unif2ace_model.checkpoint import load_model
 from unif2ace_model.config import Preset
-from unif2ace_model.run_folder import checkpoints
+from unif2ace_model.fsq import Fsq, FsqConfig, save_fsq
+from unif2ace_model.run_folder import begin, checkpoints, placed
 from unif2ace_model.train import train
+from unif2ace_model.trained import load_trained, tokenizer_of
 
 STEPS = 8
 
@@ -40,6 +43,8 @@ def test_a_killed_run_ends_in_the_bytes_of_one_that_was_not(asked: Path, preset:
         assert (one["loss"], one["und"], one["router"]) == (other["loss"], other["und"], other["router"])
     assert {"und", "gen_mask", "gen_score", "balance", "gradient", "tokens_per_second"} <= set(lines[0])
     assert len(lines[0]["router"]["und"]["max_violation"]) == 2
+    assert [len(load) for load in lines[0]["router"]["gen"]["load"]] == [8, 8]
+    assert [sum(load) for load in lines[0]["router"]["gen"]["load"]] == pytest.approx([1, 1], abs=1e-3)
     assert len(lines[0]["router"]["gen"]["sequence_experts"]) == 2
     assert (tmp_path / "whole" / "samples" / "step-000005.png").is_file()
     assert len(checkpoints(tmp_path / "whole")) == 2
@@ -120,6 +125,43 @@ def test_a_refused_dataset_changes_nothing_of_a_run(asked: Path, people: Path, p
     with pytest.raises(UserError, match="was trained on another dataset"):
         train(people, tmp_path / "run", short, quiet=True)
     assert {p: p.read_bytes() for p in before} == before
+
+
+def test_one_process_at_a_time_trains_in_a_folder(asked: Path, preset: Preset, tmp_path: Path) -> None:
+    short = preset.model_copy(update={"optim": preset.optim.model_copy(update={"steps": 1})})
+    with begin(tmp_path / "run", placed(short)), pytest.raises(UserError, match="another command is running on"):
+        train(asked, tmp_path / "run", short, quiet=True)
+    left = tmp_path / "run" / ".step-000001.77.partial"  # of a process that was killed while it saved
+    left.mkdir()
+    train(asked, tmp_path / "run", short, quiet=True)
+    assert not left.exists() and checkpoints(tmp_path / "run")
+
+
+def test_a_run_is_used_from_any_working_directory(
+    asked: Path, preset: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, _, folder = preset.images.tokenizer.partition(":")
+    shutil.copytree(folder, tmp_path / "tok")
+    monkeypatch.chdir(tmp_path)
+    images = preset.images.model_copy(update={"tokenizer": f"{kind}:tok"})
+    optim = preset.optim.model_copy(update={"steps": 1})
+    train(asked, Path("run"), preset.model_copy(update={"images": images, "optim": optim}), quiet=True)
+    monkeypatch.chdir("/")
+    assert tokenizer_of(load_trained(tmp_path / "run")).codebook_size == 8192
+
+
+def test_other_weights_in_the_place_of_a_run_s_are_told(asked: Path, preset: Preset, tmp_path: Path) -> None:
+    folder = tmp_path / "tok"
+    shutil.copytree(preset.images.tokenizer.partition(":")[2], folder)
+    images = preset.images.model_copy(update={"tokenizer": f"fsq:{folder}"})
+    short = preset.model_copy(update={"images": images, "optim": preset.optim.model_copy(update={"steps": 1})})
+    train(asked, tmp_path / "run", short, quiet=True)
+    torch.manual_seed(1)
+    save_fsq(Fsq(FsqConfig(width=16)), folder)
+    with pytest.raises(UserError, match=r"learnt with other weights of images\.tokenizer"):
+        train(asked, tmp_path / "run", short, quiet=True)
+    with pytest.raises(UserError, match=r"learnt with other weights of images\.tokenizer"):
+        tokenizer_of(load_trained(tmp_path / "run"))
 
 
 def test_a_step_in_which_nothing_is_masked_is_a_step(asked: Path, preset: Preset, tmp_path: Path) -> None:
