@@ -10,14 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from unif2ace_model.config import load_preset
+from unif2ace_data.shards import read_index
+from unif2ace_model.config import Preset, load_preset
 from unif2ace_model.evaluate import Wanted, evaluate
 from unif2ace_model.train import train
 
@@ -66,8 +66,6 @@ def outcome(asked: argparse.Namespace, variant: str, seed: int) -> dict[str, Any
     """The report of one run; trained and evaluated where it is not yet."""
     out = asked.runs / f"{variant.replace(' ', '-')}-{seed}"
     file = out.with_suffix(".json")
-    if file.is_file():
-        return dict(json.loads(file.read_text()))
     full = load_preset(asked.preset)
     moe = full.model.token_moe
     # equal active parameters: the shared expert and K routed ones, as one dense layer
@@ -75,6 +73,9 @@ def outcome(asked: argparse.Namespace, variant: str, seed: int) -> dict[str, Any
     settings = [change.format(dense=dense) for change in VARIANTS[variant]]
     settings += [f"images.tokenizer={asked.tokenizer}", f"optim.steps={asked.steps}", f"run.seed={seed}"]
     preset = load_preset(asked.preset, [*settings, "run.sample_every=0"])
+    if file.is_file():
+        return known(file, preset, asked)
+    resumed = out.exists()
     started, before = time.monotonic(), os.times()
     if train(asked.shards, out, preset).stopped:  # saved by a signal: a half-trained run is not to be judged
         sys.exit(130)
@@ -82,11 +83,22 @@ def outcome(asked: argparse.Namespace, variant: str, seed: int) -> dict[str, Any
     report = evaluate(out, asked.shards, Wanted("test", ("qa", "nelbo")), quiet=True)
     report["seconds"] = {
         "wall": round(time.monotonic() - started),
-        "train_cpu": round(after.user + after.system - before.user - before.system),
+        "train_cpu": None if resumed else round(after.user + after.system - before.user - before.system),
     }
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(report))
     partial.rename(file)
+    return report
+
+
+def known(file: Path, preset: Preset, asked: argparse.Namespace) -> dict[str, Any]:
+    """A report that lies there. Ends the program where it is of other settings or of another dataset."""
+    report = dict(json.loads(file.read_text()))
+    same = (
+        report["preset"]["optim"]["steps"] == preset.optim.steps and report["preset"]["run"]["seed"] == preset.run.seed
+    )
+    if not same or report["dataset"]["root_sha256"] != read_index(asked.shards)["root_sha256"]:
+        sys.exit(f"{file} is of other settings or of another dataset: give another --runs")
     return report
 
 
@@ -114,12 +126,31 @@ def table(asked: argparse.Namespace, found: dict[str, list[dict[str, Any]]]) -> 
             half = statistics.mean((high - low) / 2 for _, low, high in rows)
             cells.append(f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f}) ±{half:.2f}")
         lines.append(f"| {variant} | " + " | ".join(cells) + " |")
-    cpu = statistics.mean(report["seconds"]["train_cpu"] for reports in found.values() for report in reports)
+    whole = [seconds for reports in found.values() for report in reports if (seconds := report["seconds"]["train_cpu"])]
+    cost = f", about {statistics.mean(whole):.0f} CPU seconds a run" if whole else ""
     head = (
-        f"{asked.preset}, {asked.steps} steps, {asked.seeds} seeds, about {cpu:.0f} CPU seconds a run on "
-        f"{platform.machine()}. Mean over seeds (lowest to highest seed) ± half of the 95 % interval over people."
+        f"{asked.preset}, {asked.steps} steps, {asked.seeds} seeds{cost}. Mean over seeds (lowest to highest seed) "
+        "± half of the 95 % interval over people."
     )
-    return "\n".join([head, "", *lines, ""])
+    return "\n".join(
+        [head, "", *lines, "", "Less the full model of the same seed, mean (lowest to highest):", "", *against(found)]
+    )
+
+
+def against(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Rows of differences to the full model, seed by seed: initialisation and data order are the same in a pair."""
+    lines = ["| variant | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS)]
+    whole = found["full"]
+    for variant, reports in found.items():
+        if variant == "full":
+            continue
+        cells = []
+        for column in COLUMNS:
+            pairs = zip(reports, whole, strict=True)
+            values = [figure(one, column)[0] - figure(other, column)[0] for one, other in pairs]
+            cells.append(f"{statistics.mean(values):+.2f} ({min(values):+.2f} to {max(values):+.2f})")
+        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
 
 
 if __name__ == "__main__":

@@ -25,16 +25,18 @@ GenExpert = Literal["copy", "zero", "noise"]
 class TokenMoe(Section):
     experts: int = Field(8, ge=1, description="paper: 8 routed experts a group")
     top_k: int = Field(2, ge=1, description="paper (measured on its activity figure): 2")
-    expert_dim: int = Field(256, ge=8, multiple_of=8, description="our choice: 1.85B in all at Phi-1.5's size")
+    expert_dim: int = Field(
+        256, ge=8, multiple_of=8, description="our choice: 1.89B in all at Phi-1.5's size (the paper says 1.8B)"
+    )
     shared: Literal["common", "grouped"] = Field(
         "common", description="paper: one shared expert a group; our choice: one for both, or 1.8B is overshot"
     )
     balance: Literal["loss", "bias", "none"] = Field(
-        "loss", description="the paper's loss, DeepSeek-V3's bias, or nothing"
+        "loss", description="paper: a loss; or DeepSeek-V3's bias, or nothing"
     )
     und_weight: float = Field(0.01, ge=0, description="our choice: lambda_mmu is not published")
     gen_weight: float = Field(0.01, ge=0, description="our choice: lambda_t2i is not published")
-    bias_rate: float = Field(1e-3, gt=0, description="DeepSeek-V3's step of the selection bias")
+    bias_rate: float = Field(1e-3, gt=0, description="our choice: DeepSeek-V3's step of the selection bias")
 
     @model_validator(mode="after")
     def enough(self) -> TokenMoe:
@@ -48,7 +50,7 @@ class SequenceMoe(Section):
     gen: list[GenExpert] = Field(["copy", "copy", "zero", "noise"], description="paper: copy, copy, zero, noise")
     top_k: int = Field(2, ge=1, description="paper: 2")
     dim: int = Field(256, ge=8, description="our choice: width of the resamplers and of what they hand to a block")
-    heads: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1, description="our choice: of the resamplers")
     depth: int = Field(1, ge=1, description="our choice: one resampler a modality for all blocks")
     scale: float = Field(0.0, description="our choice: per-channel scale of the residual at the start; 0 starts dense")
 
@@ -68,13 +70,17 @@ class ModelConfig(Section):
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
     ffn_dim: int = Field(ge=8)
-    rotary: float = Field(0.5, ge=0, le=1, description="Phi-1.5: half of each head is rotated")
-    rotary_base: float = 10000.0
-    qk_norm: bool = Field(True, description="Show-o: layer norm of queries and keys")
-    eps: float = 1e-5
-    dropout: float = Field(0.0, ge=0, lt=1, description="on the two branches of a block, while training")
+    rotary: float = Field(0.5, ge=0, le=1, description="paper: Show-o's body, Phi-1.5, which turns half of each head")
+    rotary_base: float = Field(10000.0, gt=0, description="paper: Phi-1.5's")
+    qk_norm: bool = Field(True, description="paper: Show-o's body, which norms queries and keys")
+    eps: float = Field(1e-5, gt=0, description="paper: Phi-1.5's layer norms")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="our choice: none; on the two branches of a block, while training"
+    )
     text_vocab: int = Field(0, ge=0, description="0: as many as the text tokenizer has")
-    levels: list[int] = Field([8, 8, 8, 4, 4], description="factors of an image code: their product is the codebook")
+    levels: list[int] = Field(
+        [8, 8, 8, 4, 4], description="our choice: FSQ's 8192 codes (the paper: MAGVIT-v2, 13 bits); factors of a code"
+    )
     image_tokens: int = Field(256, ge=1, description="paper: 256 pixels, 16 x 16")
     code_embedding: Literal["table", "factors"] = Field(
         "table", description="our choice: `factors` for small data, where a table of 8192 rows starves"
@@ -116,40 +122,48 @@ class Images(Section):
 
 
 class Text(Section):
-    tokenizer: str = Field("train:4096", description="train:SIZE learns one from the captions, or a folder / Hub name")
-    max_tokens: int = Field(381, ge=8, description="Show-o's tuning length; the paper's captions average 120 tokens")
-    drop: float = Field(0.1, ge=0, le=1, description="Show-o: captions left out, for classifier-free guidance")
+    tokenizer: str = Field(
+        "train:4096", description="our choice: train:SIZE learns one from the captions; or a folder / Hub name"
+    )
+    max_tokens: int = Field(
+        381, ge=8, description="our choice: Show-o's tuning length; the paper's captions average 120 tokens"
+    )
+    drop: float = Field(
+        0.1, ge=0, le=1, description="our choice: Show-o's; captions left out, for classifier-free guidance"
+    )
 
 
 class Features(Section):
     clip: str = Field("", description="an open_clip folder or MODEL=WEIGHTS; empty: none")
-    face: str = Field("embedded", description="the pack whose recogniser is read; empty: none")
+    face: str = Field("embedded", description="our choice: the embedded pack (the paper: AntelopeV2); empty: none")
 
 
 class Objective(Section):
-    schedule: Literal["cosine", "loglinear"] = Field("cosine", description="Show-o's law; the paper's is not published")
-    mask: float = Field(1.0, ge=0, description="weight of the masked-token NLL; 0: score only")
+    schedule: Literal["cosine", "loglinear"] = Field(
+        "cosine", description="our choice: Show-o's law; the paper's is not published"
+    )
+    mask: float = Field(1.0, ge=0, description="paper: 1, of the masked-token NLL; 0: score only")
     alpha: float = Field(0.01, ge=0, description="paper: 0.01, of a score term summed over tokens; 0: mask only")
     und: float = Field(1.0, ge=0, description="paper: 1 : 1")
     und_mean: Literal["tokens", "sequences"] = Field(
         "tokens",
-        description="Show-o: over tokens; `sequences`: an answer of five tokens counts as a caption of a hundred",
+        description="our choice: Show-o's, over tokens; `sequences`: an answer of five tokens counts as a caption of a hundred",
     )
     gen: float = Field(1.0, ge=0, description="paper: 1 : 1")
     caption_share: float = Field(0.25, ge=0, le=1, description="our choice: understanding samples that are captions")
 
 
 class Optim(Section):
-    lr: float = Field(2e-5, gt=0, description="Show-o's tuning")
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = Field(0.01, ge=0)
-    warmup: int = Field(1000, ge=0, description="steps")
-    steps: int = Field(10000, ge=1)
-    final: float = Field(0.0, ge=0, le=1, description="share of lr at the end of the cosine")
-    clip: float = Field(1.0, gt=0, description="norm of the gradient at most")
-    und_batch: int = Field(8, ge=0, description="sequences of a step, over all accumulation")
-    gen_batch: int = Field(8, ge=0)
-    accumulate: int = Field(1, ge=1, description="parts that a step's sequences are taken through in")
+    lr: float = Field(2e-5, gt=0, description="our choice: Show-o's, of its tuning stage")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="our choice: Show-o's")
+    weight_decay: float = Field(0.01, ge=0, description="our choice: Show-o's")
+    warmup: int = Field(1000, ge=0, description="our choice: steps")
+    steps: int = Field(10000, ge=1, description="our choice")
+    final: float = Field(0.0, ge=0, le=1, description="our choice: share of lr at the end of the cosine")
+    clip: float = Field(1.0, gt=0, description="our choice: norm of the gradient at most")
+    und_batch: int = Field(8, ge=0, description="our choice: sequences of a step, over all accumulation")
+    gen_batch: int = Field(8, ge=0, description="our choice: the same of generation")
+    accumulate: int = Field(1, ge=1, description="our choice: parts that a step's sequences are taken through in")
 
 
 class Run(Section):
