@@ -58,7 +58,7 @@ $(VENV)/base.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/base.stamp
-	$(PIP) -e ".[train,dev,nsfw]"
+	$(PIP) -e ".[train,dev,nsfw,hub]"
 	@touch $@
 
 $(VLLM_LOCKED):
