@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from labelled import annotation
+from small_attribute_model import write_model
 
+from unif2ace_data.faces.decode import decode
+from unif2ace_data.recipe import SourceSpec, load_recipe
+from unif2ace_data.run.build import build
+from unif2ace_data.schema import UserError
+from unif2ace_data.shards import dataset_shards, read_samples
 from unif2ace_model.bootstrap import Bootstrap
 from unif2ace_model.evaluate import crops_of, mean_landmarks, opened
 from unif2ace_model.evaluate_generation import agreement, agreements, claims_of, decoded, look_of, seen_in
@@ -59,6 +65,22 @@ def test_real_photographs_agree_with_the_captions_that_were_made_of_them(people:
     assert found["agreement"]["value"] > 0.9
     grey = np.full((1, 64, 64, 3), 128, np.uint8)
     assert seen_in(grey, look) == [None]
+
+
+def test_the_dataset_s_attribute_model_judges_too_and_no_other(examples: Path, built: Path, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "attributes.onnx")  # it sees earrings on everybody
+    recipe = load_recipe("embedded", ["subjects=adults", f"attributes={model}"])
+    out = tmp_path / "shards"
+    build(recipe.model_copy(update={"sources": [SourceSpec(path=str(examples / "astronaut.png"))]}), out, quiet=True)
+    ((_, jpeg),) = [(key, parts["jpg"]) for shard in dataset_shards(out) for key, parts in read_samples(shard)]
+    crop = decode(jpeg).rgb[None]
+    (alone,), (both,) = seen_in(crop, look_of(out, None)), seen_in(crop, look_of(out, model))
+    assert alone is not None and both is not None
+    assert {a.name for a in both} - {a.name for a in alone} >= {"wearing_earrings"}
+    for shards, data in ((built, model), (out, write_model(tmp_path / "other.onnx", earrings=1.0))):
+        with pytest.raises(UserError, match="the dataset was built with") as error:
+            look_of(shards, data)
+        assert error.value.exit_code == 2
 
 
 def test_codes_come_back_as_the_pictures_that_the_tokenizer_keeps(people: Path, trained_run: Path) -> None:
