@@ -13,6 +13,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -229,30 +230,45 @@ def views_of(crop: np.ndarray, key: str, size: int, count: int) -> np.ndarray:
 
 
 class Growing:
-    """An .npy file that is filled row by row, and takes its name once it is whole."""
+    """An .npy file that is filled row by row, and takes its name once it is whole.
+
+    Plain writes: a full disk is an error here, and would be the end of the process in a memory map.
+    """
 
     def __init__(self, file: Path, rows: int) -> None:
         self.file, self.rows, self.filled = file, rows, 0
         self.partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-        self.array: np.memmap | None = None
 
     def add(self, rows: np.ndarray) -> None:
-        if self.array is None:
-            shape = (self.rows, *rows.shape[1:])
-            self.array = np.lib.format.open_memmap(self.partial, mode="w+", dtype=rows.dtype, shape=shape)
-        self.array[self.filled : self.filled + len(rows)] = rows
+        """Append (R, ...). Raises UserError where the disk does not take it."""
+        with self.telling(), self.partial.open("ab" if self.filled else "wb") as out:
+            if not self.filled:
+                shape = (self.rows, *rows.shape[1:])
+                header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(out, header)
+            out.write(np.ascontiguousarray(rows).tobytes())
         self.filled += len(rows)
 
     def finish(self) -> None:
-        """Raises UserError where the shard holds fewer samples than the index says."""
-        if self.array is None or self.filled != self.rows:
+        """Raises UserError where the shard holds another number of samples than the index says, or the disk is full."""
+        if self.filled != self.rows:
             self.partial.unlink(missing_ok=True)
             raise UserError(f"a shard holds {self.filled} samples where its index says {self.rows}: `verify` says more")
-        self.array.flush()
-        self.array = None
-        with self.partial.open("rb") as written:
+        with self.telling(), self.partial.open("rb") as written:
             os.fsync(written.fileno())
         self.partial.rename(self.file)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            with suppress(OSError):
+                self.partial.unlink(missing_ok=True)
+            raise UserError(
+                f"codes and features cannot be written to {self.file.parent} ({error.strerror}). What other shards gave is "
+                "kept; run the command again"
+            ) from None
 
 
 def private_folder(shards: Path) -> Path:
