@@ -53,6 +53,6 @@ def test_a_shard_with_fewer_samples_than_its_index_says_leaves_nothing(tmp_path:
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     growing = Growing(tmp_path / "a.npy", 5)
     growing.partial.symlink_to("/dev/full")
-    with pytest.raises(UserError, match="cannot be written to .*No space left on device"):
+    with pytest.raises(UserError, match=r"cannot be written to .*No space left on device"):
         growing.add(np.zeros((4, 1)))
     assert list(tmp_path.iterdir()) == []
