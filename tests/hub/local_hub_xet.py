@@ -29,7 +29,7 @@ def view(root):
     (d / "xet/xorbs").mkdir(parents=True)
     for k in ("xorbs", "shards"):
         (cas / k).mkdir(parents=True, exist_ok=True)
-        os.symlink(cas / k, d / "xet/xorbs" / k)
+        (d / "xet/xorbs" / k).symlink_to(cas / k)
     for f in cas.glob("*.redb"):
         shutil.copy(f, d / "xet/xorbs")
     return d
@@ -54,7 +54,7 @@ def materialise(root, shas, dest):
                     g.start_download_file(XetFileInfo(*known[s]), f"{d}/{s}")
             for s in todo:
                 if hashlib.sha256((d / s).read_bytes()).hexdigest() == s:
-                    os.replace(d / s, dest(s))
+                    (d / s).replace(dest(s))
         except RuntimeError as e:
             print("local_hub_xet: retrying,", str(e)[:120], file=sys.stderr)
             time.sleep(0.2)
