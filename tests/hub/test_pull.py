@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import orjson
 import pytest
 from publisher import REPO, Client, indexed_again, named
 
-from unif2ace_data.shards import INDEX, read_index
+from unif2ace_data.shards import INDEX, read_index, root_hash
 from unif2ace_data.verify import verify
 
 BOTH = pytest.mark.parametrize("client", ["lfs", "xet"], indirect=True)
@@ -91,8 +92,6 @@ def test_a_file_that_rots_in_the_waiting_folder_is_found(client: Client, dataset
     (client.folder / ".copy.partial" / "old.tar").write_bytes(b"of another pull")
     times = staged.stat()
     staged.write_bytes(b"x" * times.st_size)
-    import os
-
     os.utime(staged, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert "stats.json" in client.refused("pull", REPO, "--out", "copy")
     client.pull("copy")
@@ -113,8 +112,6 @@ def test_an_index_that_cannot_be_trusted(client: Client, dataset: Path, change: 
     index = read_index(dataset)
     change(index)  # type: ignore[operator]
     if "outside" in str(index["files"]):
-        from unif2ace_data.shards import root_hash
-
         every = [(s["name"], s["sha256"]) for s in index["shards"]] + [
             (n, f["sha256"]) for n, f in index["files"].items()
         ]
