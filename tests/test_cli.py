@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ["build", "caption", "qa-gen", "verify", "stats", "report", "show", "doctor"]
+COMMANDS = ["build", "caption", "qa-gen", "verify", "stats", "report", "show", "doctor", "publish", "pull"]
 
 
 def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

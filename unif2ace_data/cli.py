@@ -11,6 +11,7 @@ from unif2ace_data.printed import (
     console,
     print_estimate,
     print_mapping,
+    print_published,
     print_summary,
     print_work,
     summary_json,
@@ -355,6 +356,65 @@ def dataset(argument: Path | None, option: Path | None) -> Path:
     if argument and option and argument != option:
         raise UserError(f"two datasets: {argument} and --shards {option}", 2)
     return argument or option or Path("shards")
+
+
+# ------------------------------------------------------------------ the Hub
+
+
+@app.command()
+def publish(
+    shards: ShardsArgument = None,
+    option: ShardsOption = None,
+    repo: Annotated[str, typer.Option("--repo", help="The dataset repo: user/name; made if it is not there.")] = "",
+    private: Annotated[bool, typer.Option("--private", help="Leave it private; else it is opened when whole.")] = False,
+    gated: Annotated[
+        str | None, typer.Option("--gated", help="manual (you let each reader in) or auto (readers say who they are).")
+    ] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="A name for this release, e.g. v1.0.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Verify, compare with the repo, send nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Verify a dataset and send it to the Hugging Face Hub; run it again to send what is missing.
+
+    Example: `unif2ace-data publish shards/ --repo user/name --tag v1.0 --dry-run`
+    """
+    from typing import cast
+
+    from unif2ace_data.release.hub import Gated
+    from unif2ace_data.release.hub import publish as stage
+
+    if not repo:
+        raise UserError("--repo user/name is needed: where the dataset goes", 2)
+    if gated not in (None, "auto", "manual"):
+        raise UserError(f"--gated {gated}: manual or auto", 2)
+    done = stage(dataset(shards, option), repo, private, cast(Gated | None, gated), tag, dry_run, as_json)
+    emit(done, as_json, lambda: print_published(done))
+
+
+@app.command()
+def pull(
+    repo: Annotated[str, typer.Argument(help="The dataset repo: user/name.")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder for the dataset.")] = Path("shards"),
+    tag: Annotated[str | None, typer.Option("--tag", help="A release, e.g. v1.0.")] = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="The same: a tag, branch or commit.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch a published dataset; the folder appears when every file was checked against its index.
+
+    Example: `unif2ace-data pull user/name --out shards/ --tag v1.0`
+    """
+    from unif2ace_data.release.hub_pull import pull as stage
+
+    if tag and revision and tag != revision:
+        raise UserError(f"--tag {tag} and --revision {revision}: give one", 2)
+    done = stage(repo, out, tag or revision, quiet=as_json)
+
+    def show() -> None:
+        print(f"{out}: {done['samples']} samples, {done['files']} files, {done['bytes']:,} bytes, as published")
+        print(f"commit   {done['commit']}")
+        print(f"root     {done['root_sha256']}")
+
+    emit(done, as_json, show)
 
 
 def main() -> None:

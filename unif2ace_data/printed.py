@@ -73,3 +73,26 @@ def print_summary(summary: Summary) -> None:
     print(f"ledger   {summary.work / 'ledger.parquet'} (private: every input with its reason)")
     for note in summary.notes:
         print(f"note: {note}")
+
+
+def print_published(done: dict[str, Any]) -> None:
+    """What `publish` sent, or would send."""
+    counts = ", ".join(f"{len(done[name])} {name}" for name in ("new", "changed", "same", "gone"))
+    verb = "would send" if done["dry_run"] else "sent"
+    print(f"{done['url']}: {counts}; {verb} {done['bytes_to_send']:,} bytes")
+    for name in ("new", "changed", "gone") if done["dry_run"] else ():
+        for file in done[name][:20]:
+            print(f"  {name:<8} {file}")
+        if len(done[name]) > 20:
+            print(f"           and {len(done[name]) - 20} more")
+    if done["kept"]:
+        print(f"note: {len(done['kept'])} files there are not of this dataset and stay: {', '.join(done['kept'][:3])}")
+    if done["left_here"]:
+        print(f"note: {done['left_here']} files here are not in index.json and stay here")
+    if done["dry_run"]:
+        print(f"then {done['visibility']}; nothing was sent")
+        return
+    gated = f", gated ({done['gated']})" if done["gated"] else ""
+    print(f"{done['visibility']}{gated}, {done['commits']} commits" + (f", tag {done['tag']}" if done["tag"] else ""))
+    print(f"commit   {done['commit']}")
+    print(f"root     {done['root_sha256']}")

@@ -50,9 +50,12 @@ class Verdict:
         return not self.problems
 
 
-def verify(out: Path, hashes_only: bool = False, tick: Callable[[int], None] = lambda n: None) -> Verdict:
+def verify(
+    out: Path, hashes_only: bool = False, tick: Callable[[int], None] = lambda n: None, extras: bool = True
+) -> Verdict:
     """Check the dataset at `out`. `hashes_only`: files against the index, nothing inside them. `tick(bytes)` as it goes.
 
+    `extras`: a file that the index does not name is a problem (not so for somebody who takes only what it names).
     Raises UserError where there is no dataset.
     """
     verdict = Verdict()
@@ -73,10 +76,10 @@ def verify(out: Path, hashes_only: bool = False, tick: Callable[[int], None] = l
         check_file(out, name, entries[name], say)
         verdict.bytes += int(entries[name].get("bytes", 0))
         tick(int(entries[name].get("bytes", 0)))
-    for path in sorted(p for p in out.rglob("*") if p.is_file()):
-        name = path.relative_to(out).as_posix()
-        if name not in entries and name not in OWN_FILES:
-            say(f"{name}: not in {INDEX} (an extra file; remove it)")
+    if extras:
+        for name in sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()):
+            if name not in entries and name not in OWN_FILES:
+                say(f"{name}: not in {INDEX} (an extra file; remove it)")
     if not hashes_only:
         seen: dict[str, str] = {}
         for shard in index["shards"]:
