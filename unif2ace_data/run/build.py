@@ -89,7 +89,7 @@ def build(
     try:
         with contextlib.suppress(UserError, OSError):  # what cannot be finished is packed anew
             finish(store, out)
-        give_up(store)
+        give_up(store, out)
         in_force(store, out, face_kind(recipe.faces.align), crops_id)
         recipe, captions_note = with_recaption(store, recipe, captions_anew)
         engine = caption_engine(recipe)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -243,7 +244,6 @@ def with_copies(
         for sha256 in new:
             look_from_source(store, known[sha256])
         stones = stones.joined([stone(known[s], stones, kind) for s in new])
-        latest = stones.joined([])
         gone = {key for sha256 in meant for key in known[sha256].face_keys}
         new = []
         for photo in known.values():
@@ -252,13 +252,13 @@ def with_copies(
             if photo.survivors & gone:
                 meant[photo.sha256] = Match("its duplicate")
                 new.append(photo.sha256)
-            elif latest.has_any(photo.photo, kind, photo.faces):
+            elif stones.has_any(photo.photo, kind, photo.faces):
                 meant[photo.sha256] = Match("nearly the same picture as one that goes")
                 new.append(photo.sha256)
     return meant, stones
 
 
-def stone(photo: Photograph, stones: Tombstones, kind: str) -> dict[str, object]:
+def stone(photo: Photograph, stones: Tombstones, kind: str) -> dict[str, Any]:
     return stone_of(stones.key, photo.sha256, photo.photo, kind, photo.faces)
 
 

@@ -179,6 +179,8 @@ def finish(store: WorkStore, out: Path) -> str | None:
             }
         )  # fmt: skip
     removal = plan.get("removal")
+    if removal:
+        (out / INDEX).unlink(missing_ok=True)  # also where no shard changed: the private ledger is about to
     found = erase_private(store, removal, [str(e["sha256"]) for e in entries]) if removal else {}
     if before != {e["name"]: e["sha256"] for e in entries} or not (out / INDEX).is_file():
         update_full_ledger(store, out, [p.name for p in planned])
@@ -189,7 +191,7 @@ def finish(store: WorkStore, out: Path) -> str | None:
     return root
 
 
-def give_up(store: WorkStore) -> None:
+def give_up(store: WorkStore, out: Path) -> None:
     """Forget a rewrite that cannot be completed: `build` packs anew. A removal that was decided stays decided.
 
     What it deletes from the store went in the same transaction, and the tombstones are kept there as well.
@@ -197,6 +199,7 @@ def give_up(store: WorkStore) -> None:
     fact = store.fact(UNDERWAY)
     removal = orjson.loads(fact).get("removal") if fact else None
     if removal:
+        (out / INDEX).unlink(missing_ok=True)
         erase_private(store, removal, [])
     store.set_fact(UNDERWAY, "")
 
