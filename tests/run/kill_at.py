@@ -49,7 +49,7 @@ def main() -> None:
         Journal.put = dying(Journal.put, after=True)
     elif point == "shard":  # before a shard is written anew
         rewriting.write_shard = dying(rewriting.write_shard)
-    elif point == "decided":  # a rewrite is decided, nothing is exchanged yet
+    elif point == "decided":  # a rewrite is decided, nothing is exchanged yet (a command's own first look is one call)
         rewriting.finish = dying(rewriting.finish)
     elif point == "unlink":
         pathlib.Path.unlink = dying(pathlib.Path.unlink)

@@ -304,6 +304,18 @@ def test_the_tombstones_outlive_the_dataset_that_they_lay_in(folder: Path) -> No
         run_build(folder / "raw", out)
 
 
+def test_a_decided_removal_stays_decided_though_its_staged_shards_are_lost(folder: Path) -> None:
+    out = folder / "shards"
+    remove(out, Selector(key=key_of(out, "astronaut.png")), agreed, quiet=True)
+    killed = cli("remove", str(out), "--key", key_of(out, "obama2.jpg"), "--yes", killed_at=("decided", 2))
+    assert killed.returncode == -signal.SIGKILL
+    shutil.rmtree(folder / "shards.work" / "staging")
+    run_build(folder / "raw", out)
+    sums_hold(out)
+    rows = full_ledger(out)
+    assert {name for name, row in rows.items() if row["reason"] == "removed"} == {"astronaut.png", "obama2.jpg"}
+
+
 def test_tombstones_that_arrive_later_reach_what_was_measured_before(folder: Path) -> None:
     out, other = folder / "shards", folder / "other"
     shutil.copytree(out, other)
@@ -402,7 +414,7 @@ POINTS = {
     "fsync": 9,
     "rename": 9,
     "unlink": 7,
-    "decided": 1,
+    "decided": 2,
     "forget": 1,
     "erase": 1,
     "report": 1,
@@ -449,7 +461,7 @@ def kill_then_complete(folder: Path, point: str, count: int, completing: str) ->
     return done.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(("point", "count"), [("decided", 1), ("rename", 4)])
+@pytest.mark.parametrize(("point", "count"), [("decided", 2), ("rename", 4)])
 def test_a_kill_in_the_exchange_is_completed(folder: Path, point: str, count: int) -> None:
     assert kill_then_complete(folder, point, count, "remove")
 

@@ -86,8 +86,13 @@ def read_tombstones(out: Path) -> Tombstones | None:
     path = out / TOMBSTONES
     if not path.is_file():
         return None
+    return parse_tombstones(path, path.read_bytes())
+
+
+def parse_tombstones(path: Path, content: bytes) -> Tombstones:
+    """Those in the bytes of a removed.json. Raises UserError, which names `path`."""
     try:
-        data = orjson.loads(path.read_bytes())
+        data = orjson.loads(content)
         if data["kind"] != KIND or data["version"] != VERSION:
             raise ValueError(f"{data['kind']}, version {data['version']}")
         for stone in data["removed"]:

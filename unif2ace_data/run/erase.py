@@ -19,6 +19,7 @@ from unif2ace_data.curate.removal import (
     WHY,
     Tombstones,
     look_of_jpeg,
+    parse_tombstones,
     read_tombstones,
     tombstone_bytes,
 )
@@ -43,6 +44,10 @@ def in_force(store: WorkStore, out: Path, kind: str, crops: str) -> Tombstones |
     stones = read_tombstones(out)
     if stones is None:
         return None
+    mine = parse_tombstones(path, known.encode()) if known else stones
+    if mine.key == stones.key:  # an older file was put back, or a removal was decided and its exchange failed
+        stones = stones.joined(mine.stones)
+        put_tombstones(out, tombstone_bytes(stones).decode())
     told = tombstone_bytes(stones).decode()
     if told != known:
         with store.transaction():
