@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -415,6 +416,43 @@ def pull(
         print(f"root     {done['root_sha256']}")
 
     emit(done, as_json, show)
+@app.command()
+def remove(
+    shards: ShardsArgument = None,
+    option: ShardsOption = None,
+    key: Annotated[str | None, typer.Option("--key", help="A sample's key, or the beginning of it.")] = None,
+    source_id: Annotated[str | None, typer.Option("--source-id", help="The photograph's source id.")] = None,
+    sha256: Annotated[str | None, typer.Option("--sha256", help="The hash of the photograph's file.")] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option("--like", help="A photo: the same file, picture or face. Read the list before you agree."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take photographs out, for good: from the shards, from the private folder, and from every later build.
+
+    Example: `unif2ace-data remove shards/ --key 3fa1 --yes`
+    """
+    from unif2ace_data.printed import print_found, print_receipt
+    from unif2ace_data.run.remove import Found, Selector
+    from unif2ace_data.run.remove import remove as stage
+
+    out = dataset(shards, option)
+
+    def agree(found: list[Found], notes: list[str]) -> None:
+        if not as_json or not yes:
+            print_found(out, found, notes)
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise UserError("nothing was removed: there is nobody to ask; give --yes to remove what is listed", 2)
+        if not typer.confirm("Remove them, for good?", default=False, err=True):
+            raise UserError("nothing was removed")
+
+    receipt = stage(out, Selector(key, source_id, sha256, like), agree, quiet=as_json)
+    # `--published user/name` (release/hub.py) continues here: what was published is replaced by what stands in `out` now.
+    emit(receipt, as_json, lambda: print_receipt(out, receipt))
 
 
 def main() -> None:

@@ -122,7 +122,7 @@ FACE_FILTERS: tuple[Callable[[FaceRecord, PhotoRecord, Annotations, Recipe], Dro
 )
 # Every reason a row can be dropped for, in the order of the funnel; failures come before all of them.
 REASONS = (
-    "not_media", "exact_duplicate", "resolution", "no_face", "several_faces", "nsfw", "face_px", "not_measured",
+    "not_media", "removed", "exact_duplicate", "resolution", "no_face", "several_faces", "nsfw", "face_px", "not_measured",
     "score", "yaw", "pitch", "border", "sharpness", "exposure", "adult", "perceptual_duplicate", "face_duplicate",
 )  # fmt: skip
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unif2ace_data.run.build import Summary
     from unif2ace_data.run.captioning import ModelWork
+    from unif2ace_data.run.remove import Found
 
 
 def console() -> Any:
@@ -96,3 +100,30 @@ def print_published(done: dict[str, Any]) -> None:
     print(f"{done['visibility']}{gated}, {done['commits']} commits" + (f", tag {done['tag']}" if done["tag"] else ""))
     print(f"commit   {done['commit']}")
     print(f"root     {done['root_sha256']}")
+def print_found(out: Path, found: list[Found], notes: list[str]) -> None:
+    """What `remove` would take out: on stderr, since it is asked about."""
+    samples, why = sum(len(f.keys) for f in found), Counter(f.why for f in found)
+    said = ", ".join(f"{count} by {name}" for name, count in why.items())
+    print(f"{out}: {samples} samples of {len(found)} photographs would go ({said})", file=sys.stderr)
+    for entry in found:
+        named = ", ".join(entry.keys) or "not in the dataset (dropped before), only in the private folder"
+        print(f"  {named}", file=sys.stderr)
+        print(f"    {entry.why}, {entry.score:.4g}   {entry.split}   {', '.join(entry.source_ids)}", file=sys.stderr)
+        if entry.caption:
+            print(f"    {entry.caption}", file=sys.stderr)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def print_receipt(out: Path, receipt: dict[str, Any]) -> None:
+    print(f"{out}: {len(receipt['keys'])} samples of {receipt['photographs']} photographs removed")
+    for shard in receipt["shards"]:
+        after = f"{shard['after'][:12]} with {shard['samples_after']}" if shard["after"] else "gone"
+        print(f"  {shard['name']:<24} {shard['before'][:12]} with {shard['samples_before']} samples -> {after}")
+    print("  private  " + ", ".join(f"{count} {name}" for name, count in receipt["forgotten"].items() if count))
+    print(f"root     {receipt['root_before']} -> {receipt['root_after']}")
+    if receipt["forgotten"].get("answers_of_unknown_samples"):
+        print(
+            "note: the journal holds answers of an older version that do not tell whom they are about: "
+            "`unif2ace-data build --clean` deletes them all"
+        )

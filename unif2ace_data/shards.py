@@ -203,7 +203,8 @@ def read_index(out: Path) -> dict[str, Any]:
         )
     if not path.is_file():
         raise UserError(
-            f"no dataset at {out}: {INDEX} is missing (it is written last: run `unif2ace-data build` again to finish)"
+            f"no dataset at {out}: {INDEX} is missing (it is written last: run the command that was ended, or "
+            "`unif2ace-data build`, again to finish)"
         )
     try:
         index = orjson.loads(path.read_bytes())

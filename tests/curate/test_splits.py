@@ -87,3 +87,18 @@ def test_one_face_a_photo_leaves_identities_as_they_are() -> None:
 @given(st.text(min_size=1))
 def test_place_is_a_fraction(key: str) -> None:
     assert 0 <= place(key, "salt") < 1
+
+
+def test_settled_samples_keep_their_people_where_they_are() -> None:
+    names = keys(12)
+    clusters = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    splits, _ = assign_splits(names, clusters, Splits(), settled={names[1]: "test", names[2]: "validation"})
+    assert splits[:4] == ["test", "test", "validation", "validation"]
+    # People whom a later photo joins: what was held out stays held out.
+    splits, _ = assign_splits(
+        names, [0] * 12, Splits(), settled={names[0]: "train", names[3]: "test", names[7]: "validation"}
+    )
+    assert set(splits) == {"test"}
+    # Nobody is moved out of a settled place to fill an empty split.
+    splits, notes = assign_splits(names, clusters, Splits(), settled=dict.fromkeys(names, "train"))
+    assert set(splits) == {"train"} and len(notes) == 2

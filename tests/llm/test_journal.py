@@ -102,3 +102,23 @@ def test_means_tell_what_a_stage_costs(tmp_path: Path) -> None:
     journal.put("b", "draft", "model", Answer("", "stop", 200, 30, 3.0))
     journal.put("c", "draft", "another", Answer("", "stop", 900, 900, 9.0))
     assert journal.means("model") == {"draft": (2, 150, 20, 2.0)}
+
+
+def test_answers_about_a_sample_are_forgotten_and_older_journals_are_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    old = sqlite3.connect(path)
+    old.execute(
+        "create table answers (key text primary key, stage text not null, model text not null, text text not null, finish "
+        "text not null, prompt_tokens integer not null, completion_tokens integer not null, seconds real not null)"
+    )
+    old.execute("insert into answers values ('old', 'draft', 'm', 'said before', 'stop', 1, 1, 0.0)")
+    old.commit()
+    old.close()
+    journal = Journal(path)
+    journal.put("a", "draft", "m", ANSWER, "sample")
+    journal.put("b", "refine", "m", ANSWER, "sample")
+    journal.put("c", "draft", "m", ANSWER, "another")
+    assert (journal.forget(["sample", "nobody"]), journal.of_nobody()) == (2, 1)
+    assert journal.get("a") is None and journal.get("c") == ANSWER
+    known = journal.get("old")
+    assert known is not None and known.text == "said before"

@@ -49,8 +49,18 @@ def main() -> None:
         Journal.put = dying(Journal.put, after=True)
     elif point == "shard":  # before a shard is written anew
         rewriting.write_shard = dying(rewriting.write_shard)
-    elif point == "decided":  # a rewrite is decided, nothing is exchanged yet
+    elif point == "decided":  # a rewrite is decided, nothing is exchanged yet (a command's own first look is one call)
         rewriting.finish = dying(rewriting.finish)
+    elif point == "unlink":
+        pathlib.Path.unlink = dying(pathlib.Path.unlink)
+    elif point == "forget":  # inside the transaction in which a removal is decided
+        WorkStore.forget = dying(WorkStore.forget, after=True)
+    elif point == "erase":  # the shards are exchanged, the private folder is not yet without the photograph
+        rewriting.erase_private = dying(rewriting.erase_private)
+    elif point == "receipt":
+        rewriting.write_receipt = dying(rewriting.write_receipt, after=True)
+    elif point == "report":
+        rewriting.write_report = dying(rewriting.write_report)
     elif point == "describe":
         describing.write_report = dying(describing.write_report)
     sys.argv = ["unif2ace-data", *sys.argv[sys.argv.index("--") + 1 :]]

@@ -68,19 +68,19 @@ async def write_caption(room: EngineRoom, subject: Subject, stage: Stage) -> Wri
     """
     limit = stage.settings.max_chars
     draft = await ask_caption(
-        room, stage, "draft", subject.image,
+        room, stage, "draft", subject.image, subject.key,
         topics=[entry.name.replace("_", " ") for entry in entries()],
         source_captions=subject.source_captions, max_chars=limit,
     )  # fmt: skip
     facts = facts_of(subject.attributes)
-    refined = await ask_caption(room, stage, "refine", None, draft=draft, facts=facts, max_chars=limit)
+    refined = await ask_caption(room, stage, "refine", None, subject.key, draft=draft, facts=facts, max_chars=limit)
     caption, banned = without_forbidden(refined)
     claims = await claims_of(room, stage, caption, subject)
     removed = names_of(claims, "contradicted")
     if removed:
         try:
             repaired = await ask_caption(
-                room, stage, "repair", None,
+                room, stage, "repair", None, subject.key,
                 caption=caption, mistakes=mistakes_of(caption, claims, subject.attributes), max_chars=limit,
             )  # fmt: skip
             caption, more = without_forbidden(repaired)
@@ -107,19 +107,19 @@ async def write_caption(room: EngineRoom, subject: Subject, stage: Stage) -> Wri
 
 
 def request_of(
-    stage: Stage, name: str, image: bytes | None, schema: dict[str, Any], max_tokens: int, **facts: Any
+    stage: Stage, name: str, image: bytes | None, about: str, schema: dict[str, Any], max_tokens: int, **facts: Any
 ) -> Request:
     system, user = stage.prompts.render(name, **facts)
     return Request(
         stage=name, system=system, user=user, image=image, schema=schema, max_tokens=max_tokens,
-        temperature=stage.temperature, seed=stage.seed,
+        temperature=stage.temperature, seed=stage.seed, about=about,
     )  # fmt: skip
 
 
-async def ask_caption(room: EngineRoom, stage: Stage, name: str, image: bytes | None, **facts: Any) -> str:
+async def ask_caption(room: EngineRoom, stage: Stage, name: str, image: bytes | None, about: str, **facts: Any) -> str:
     limit = stage.settings.max_chars
     # Two tokens a character: more than any text of this length needs, also in words that no tokenizer knows.
-    request = request_of(stage, name, image, object_of(caption=prose(limit)), 2 * limit + 64, **facts)
+    request = request_of(stage, name, image, about, object_of(caption=prose(limit)), 2 * limit + 64, **facts)
     return await room.ask(request, lambda text: within(prose_of(text), limit))
 
 
@@ -127,7 +127,7 @@ async def claims_of(room: EngineRoom, stage: Stage, caption: str, subject: Subje
     """The claims of `caption` with their verdicts, in its order. A model that cannot list them leaves our own reading."""
     claim = object_of(states=one_of(pairs()), negated={"type": "boolean"}, quote=line(QUOTE, least=2))
     schema = object_of(claims=list_of(claim, MOST_CLAIMS))
-    request = request_of(stage, "claims", None, schema, MOST_CLAIMS * CLAIM_TOKENS, caption=caption)
+    request = request_of(stage, "claims", None, subject.key, schema, MOST_CLAIMS * CLAIM_TOKENS, caption=caption)
     try:
         listed = await room.ask(request, parse_claims)
     except Unusable:
@@ -146,7 +146,9 @@ async def rechecked(room: EngineRoom, stage: Stage, claims: list[Claim], subject
     taxonomy = load_taxonomy()
     questions = [taxonomy[claims[i].attribute].asks(claims[i].value) for i in doubtful]
     schema = object_of(answers=list_of(one_of(["yes", "no", "cannot_tell"]), len(doubtful), len(doubtful)))
-    request = request_of(stage, "recheck", subject.image, schema, 16 * len(doubtful) + 32, questions=questions)
+    request = request_of(
+        stage, "recheck", subject.image, subject.key, schema, 16 * len(doubtful) + 32, questions=questions
+    )
     try:
         said = await room.ask(request, lambda text: strings_in(text, "answers", len(doubtful)))
     except Unusable:

@@ -18,14 +18,20 @@ from unif2ace_data.schema import SPLITS, Split
 
 
 def assign_splits(
-    keys: list[str], clusters: list[int], recipe: Splits, held_out: set[int] | None = None
+    keys: list[str],
+    clusters: list[int],
+    recipe: Splits,
+    held_out: set[int] | None = None,
+    settled: dict[str, Split] | None = None,
 ) -> tuple[list[Split], list[str]]:
     """(split of each sample, notes to the user).
 
     keys: sample keys; clusters: number of each sample's identity, or group of identities; held_out: those that must be in test
-    (the test people of an earlier release).
+    (the test people of an earlier release); settled: splits in which samples, and so their people, stay. Where photos that
+    came later join people of several splits, what was once held out stays held out: test before validation before train.
     """
     held_out = held_out or set()
+    kept = stays(keys, clusters, settled or {})
     smallest: dict[int, str] = {}
     for key, cluster in zip(keys, clusters, strict=True):
         smallest[cluster] = min(key, smallest.get(cluster, key))
@@ -34,10 +40,20 @@ def assign_splits(
     chosen: dict[int, Split] = {}
     for cluster, at in places.items():
         chosen[cluster] = next((s for s, (low, high) in edges.items() if low <= at < high), "train")
+        chosen[cluster] = kept.get(cluster, chosen[cluster])
         if cluster in held_out:
             chosen[cluster] = "test"
-    notes = fill_empty(chosen, places, edges, held_out)
+    notes = fill_empty(chosen, places, edges, held_out | kept.keys())
     return [chosen[c] for c in clusters], notes
+
+
+def stays(keys: list[str], clusters: list[int], settled: dict[str, Split]) -> dict[int, Split]:
+    """The split of each cluster that has settled samples: the last of theirs in the order train, validation, test."""
+    found: dict[int, Split] = {}
+    for key, cluster in zip(keys, clusters, strict=True):
+        if key in settled:
+            found[cluster] = max(settled[key], found.get(cluster, settled[key]), key=SPLITS.index)
+    return found
 
 
 def join_by_photo(clusters: list[int], photos: list[int]) -> list[int]:
@@ -76,7 +92,7 @@ def ranges(recipe: Splits) -> dict[Split, tuple[float, float]]:
 
 
 def fill_empty(
-    chosen: dict[int, Split], places: dict[int, float], edges: dict[Split, tuple[float, float]], held_out: set[int]
+    chosen: dict[int, Split], places: dict[int, float], edges: dict[Split, tuple[float, float]], fixed: set[int]
 ) -> list[str]:
     """Move people into empty splits, in place; the notes say what could not be done."""
     notes = []
@@ -85,7 +101,7 @@ def fill_empty(
         if high <= low or split in chosen.values():
             continue
         sizes = Counter(chosen.values())
-        movable = [c for c in chosen if sizes[chosen[c]] > 1 and c not in held_out]
+        movable = [c for c in chosen if sizes[chosen[c]] > 1 and c not in fixed]
         if not movable:
             notes.append(
                 f"the {split} split is empty: {len(chosen)} identities cannot fill {sum(h > x for x, h in edges.values())} "

@@ -17,7 +17,8 @@ from unif2ace_data.schema import UserError
 class Request:
     """One question to a model. `schema`: the JSON schema that the answer must follow; None: prose.
 
-    `image`: a JPEG, already scaled to the model's limit, or None. `max_tokens` bounds the answer.
+    `image`: a JPEG, already scaled to the model's limit, or None. `max_tokens` bounds the answer. `about`: the key of the
+    sample that is asked about; it decides nothing, and the journal keeps it so that a removed sample's answers are found.
     """
 
     stage: str
@@ -28,6 +29,7 @@ class Request:
     seed: int
     image: bytes | None = field(default=None, repr=False)
     schema: dict[str, Any] | None = field(default=None, repr=False)
+    about: str = ""
 
     def key(self, model: str, revision: str) -> str:
         """SHA-256 (hex) over image, prompt, schema, model, revision and sampling: what decides the answer."""

@@ -17,9 +17,11 @@ BUSY_S = 30.0  # seconds that another run's write is waited for
 TABLES = """
 create table if not exists answers (
   key text primary key, stage text not null, model text not null, text text not null, finish text not null,
-  prompt_tokens integer not null, completion_tokens integer not null, seconds real not null);
+  prompt_tokens integer not null, completion_tokens integer not null, seconds real not null,
+  about text not null default '');
 create index if not exists answers_by_stage on answers (stage, model);
 """
+ABOUT = "alter table answers add column about text not null default ''"  # journals of before have none
 
 
 class Journal:
@@ -31,7 +33,13 @@ class Journal:
         self.db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
         try:
             # WAL with synchronous=normal: a killed process loses nothing; a power cut may cost the last answers, never the file.
-            self.db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + TABLES)
+            # secure_delete: what is forgotten is overwritten, not only unlinked.
+            self.db.executescript(
+                "pragma journal_mode=wal; pragma synchronous=normal; pragma secure_delete=on;" + TABLES
+            )
+            if "about" not in [row[1] for row in self.db.execute("pragma table_info(answers)")]:
+                self.db.execute(ABOUT)
+            self.db.execute("create index if not exists answers_by_about on answers (about)")
         except sqlite3.OperationalError as error:
             raise UserError(
                 f"{path} cannot be opened ({error}): end other runs on this dataset, see that the disk has room, and run again"
@@ -45,15 +53,23 @@ class Journal:
         ).fetchone()
         return Answer(*row) if row else None
 
-    def put(self, key: str, stage: str, model: str, answer: Answer) -> None:
-        """Committed when this returns. The first answer to a request stays the answer."""
+    def put(self, key: str, stage: str, model: str, answer: Answer, about: str = "") -> None:
+        """Committed when this returns. The first answer to a request stays the answer. `about`: the sample's key."""
         self.db.execute(
-            "insert or ignore into answers values (?,?,?,?,?,?,?,?)",
+            "insert or ignore into answers values (?,?,?,?,?,?,?,?,?)",
             (
                 key, stage, model, answer.text, answer.finish,
-                answer.prompt_tokens, answer.completion_tokens, round(answer.seconds, 3),
+                answer.prompt_tokens, answer.completion_tokens, round(answer.seconds, 3), about,
             ),
         )  # fmt: skip
+
+    def forget(self, about: list[str]) -> int:
+        """Delete the answers about these samples; returns how many there were."""
+        return sum(self.db.execute("delete from answers where about=?", (key,)).rowcount for key in about)
+
+    def of_nobody(self) -> int:
+        """Answers of which the journal does not know which sample they are about: an older version put them here."""
+        return int(self.db.execute("select count(*) from answers where about=''").fetchone()[0])
 
     def means(self, model: str) -> dict[str, tuple[int, float, float, float]]:
         """By stage: answers of this model, and their mean prompt tokens, completion tokens and seconds."""

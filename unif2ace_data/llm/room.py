@@ -113,7 +113,7 @@ class EngineRoom:
         self._pending[key] = future
         try:
             answer = await self._fetch(request, account)
-            self.journal.put(key, request.stage, self.model, answer)
+            self.journal.put(key, request.stage, self.model, answer, request.about)
             future.set_result(answer)
             return answer
         except BaseException as error:

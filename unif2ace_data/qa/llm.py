@@ -68,7 +68,7 @@ async def ask_questions(room: EngineRoom, sample: Sample, stage: QaStage) -> Ask
     facts = [*facts_of(sample.attributes), *claimed(sample.claims)]
     raw = await room.ask(
         request_of(
-            stage, "qa", schema_of(wanted), wanted * QUESTION_TOKENS,
+            stage, "qa", sample.uid, schema_of(wanted), wanted * QUESTION_TOKENS,
             caption=sample.caption, facts=facts, count=wanted, wanted=shares(stage.settings),
             question_chars=QUESTION, option_chars=OPTION,
         ),
@@ -90,7 +90,7 @@ async def ask_questions(room: EngineRoom, sample: Sample, stage: QaStage) -> Ask
     if found:
         found = await answered_again(room, stage, sample, facts, found, asked.failures)
     if found:
-        found = await answered_blind(room, stage, found, asked.failures)
+        found = await answered_blind(room, stage, sample.uid, found, asked.failures)
     asked.questions = found
     return asked
 
@@ -99,7 +99,7 @@ async def answered_again(
     room: EngineRoom, stage: QaStage, sample: Sample, facts: list[str], found: list[QA], failures: Counter[str]
 ) -> list[QA]:
     """Those whose answer is found again from caption and facts; where evidence alone has settled it, that stands."""
-    said = await answers_to(room, stage, "qa_derive", found, caption=sample.caption, facts=facts)
+    said = await answers_to(room, stage, "qa_derive", sample.uid, found, caption=sample.caption, facts=facts)
     kept = []
     for qa, answer in zip(found, said, strict=True):
         settled = qa.checks.derivable == "pass"
@@ -120,9 +120,11 @@ async def answered_again(
     return kept
 
 
-async def answered_blind(room: EngineRoom, stage: QaStage, found: list[QA], failures: Counter[str]) -> list[QA]:
+async def answered_blind(
+    room: EngineRoom, stage: QaStage, about: str, found: list[QA], failures: Counter[str]
+) -> list[QA]:
     """Those that somebody who sees nothing cannot answer. What cannot be read is no proof of that."""
-    said = await answers_to(room, stage, "qa_blind", found)
+    said = await answers_to(room, stage, "qa_blind", about, found)
     kept = []
     for qa, answer in zip(found, said, strict=True):
         guess = letter_of(answer, qa.options) if qa.options else means(answer, qa.attribute)
@@ -133,10 +135,12 @@ async def answered_blind(room: EngineRoom, stage: QaStage, found: list[QA], fail
     return kept
 
 
-async def answers_to(room: EngineRoom, stage: QaStage, name: str, found: list[QA], **facts: Any) -> list[str]:
+async def answers_to(
+    room: EngineRoom, stage: QaStage, name: str, about: str, found: list[QA], **facts: Any
+) -> list[str]:
     """An answer to each question; "" to all where the model's are not usable. Raises AnswerFailed."""
     schema = object_of(answers=list_of(line(OPTION), len(found), len(found)))
-    request = request_of(stage, name, schema, 48 * len(found) + 64, questions=found, **facts)
+    request = request_of(stage, name, about, schema, 48 * len(found) + 64, questions=found, **facts)
     try:
         return await room.ask(request, lambda text: strings_in(text, "answers", len(found)))
     except Unusable:
@@ -146,11 +150,11 @@ async def answers_to(room: EngineRoom, stage: QaStage, name: str, found: list[QA
 # ------------------------------------------------------------------ requests and answers
 
 
-def request_of(stage: QaStage, name: str, schema: dict[str, Any], max_tokens: int, **facts: Any) -> Request:
+def request_of(stage: QaStage, name: str, about: str, schema: dict[str, Any], max_tokens: int, **facts: Any) -> Request:
     system, user = stage.prompts.render(name, **facts)
     return Request(
         stage=name, system=system, user=user, schema=schema, max_tokens=max_tokens,
-        temperature=stage.temperature, seed=stage.seed,
+        temperature=stage.temperature, seed=stage.seed, about=about,
     )  # fmt: skip
 
 

@@ -31,9 +31,10 @@ MAX_EXAMPLES = 6
 MAX_FAILURES = 100
 SAMPLE_SIDE = 256
 EXAMPLE_SIDE = 144
-UNSEEN = ("adult", "nsfw")  # reasons whose photographs are never shown, not even to the builder
+UNSEEN = ("adult", "nsfw", "removed")  # reasons whose photographs are never shown, not even to the builder
 REASON_TEXT = {
     "not_media": "neither a picture nor a video",
+    "removed": "removed before, or a copy of what was removed",
     "exact_duplicate": "the same bytes as another input",
     "resolution": "the photo's shorter side is too small",
     "no_face": "no face found",

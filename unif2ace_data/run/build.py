@@ -16,6 +16,7 @@ import orjson
 
 from unif2ace_data import __version__
 from unif2ace_data.captions.text import text_config
+from unif2ace_data.curate.removal import face_kind
 from unif2ace_data.faces.analyse import analysis_config, config_hash
 from unif2ace_data.faces.engine import find_pack
 from unif2ace_data.recipe import Captions, Llm, Recipe, SourceSpec
@@ -31,9 +32,10 @@ from unif2ace_data.run.captioning import (
 )
 from unif2ace_data.run.decide import RELEASE, Decision, Row, decide
 from unif2ace_data.run.describe import describe, resolved_recipe
+from unif2ace_data.run.erase import in_force
 from unif2ace_data.run.private import work_folder
 from unif2ace_data.run.progress import Log, Progress
-from unif2ace_data.run.rewrite import ASKED, RECAPTION, UNDERWAY, finish, merged
+from unif2ace_data.run.rewrite import ASKED, RECAPTION, finish, give_up, merged
 from unif2ace_data.run.stages import analyse, cut_missing, recognise, write_missing_texts
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.schema import InputRef, UserError
@@ -87,7 +89,8 @@ def build(
     try:
         with contextlib.suppress(UserError, OSError):  # what cannot be finished is packed anew
             finish(store, out)
-        store.set_fact(UNDERWAY, "")
+        give_up(store, out)
+        in_force(store, out, face_kind(recipe.faces.align), crops_id)
         recipe, captions_note = with_recaption(store, recipe, captions_anew)
         engine = caption_engine(recipe)
         texts_id = caption_config(recipe, engine, evidence_id, crops_id)
@@ -99,9 +102,12 @@ def build(
         if not inputs:
             raise UserError(f"no inputs: nothing was found in {', '.join(s.path for s in recipe.sources)}")
         recognise(store, config_id, workers, quiet)
-        analysed = analyse(store, recipe, config_id, crops_id, evidence_id, workers, log, quiet)
-        decision = decide(store, config_id, recipe, pack)
-        cropped = cut_missing(store, recipe, config_id, crops_id, decision, workers, log, quiet)
+        analysed = analyse(store, recipe, config_id, crops_id, evidence_id, out, workers, log, quiet)
+        cropped, removed = 0, -1
+        while removed != store.removed():  # a crop that is cut now may be a copy of what was removed
+            removed = store.removed()
+            decision = decide(store, config_id, recipe, pack)
+            cropped += cut_missing(store, recipe, config_id, crops_id, out, decision, workers, log, quiet)
         write_missing_texts(store, recipe, config_id, crops_id, evidence_id, decision, workers, log, quiet)
         asked = ModelWork()
         if engine is not None:

@@ -12,15 +12,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from unif2ace_data.curate.identities import cluster_identities
+from unif2ace_data.curate.removal import REMOVED
 from unif2ace_data.curate.splits import assign_splits, join_by_photo
 from unif2ace_data.dedup import Duplicate, face_duplicates, perceptual_duplicates, ranking
 from unif2ace_data.faces.engine import Pack
 from unif2ace_data.filters import Drop, adult, face_drop, face_px, open_gate_notes, photo_drop
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.schema import Annotations, FaceRecord, InputRef, PhotoRecord, Status, sample_key
+from unif2ace_data.schema import SPLITS, Annotations, FaceRecord, InputRef, PhotoRecord, Split, Status, sample_key
 
 RELEASE = "@release"  # dataset name of an earlier release's test samples: they guide the splits and are no inputs
+SETTLED = "settled"  # the fact under which recipe the table `settled` holds
 NAN = float("nan")
 
 
@@ -120,7 +122,7 @@ def decide(store: WorkStore, config: str, recipe: Recipe, pack: Pack) -> Decisio
             continue
         if record is None:
             code, message = error or ("not_analysed", "the run stopped before this input")
-            status: Status = ref.problem_status if ref.problem else "failed"
+            status: Status = ref.problem_status if ref.problem else "dropped" if code == REMOVED else "failed"
             rows.append(Row(source_id, ref.dataset, status, code, detail=message))
             continue
         if analysed and analysed[0][1].sha256 != record.sha256:
@@ -129,7 +131,7 @@ def decide(store: WorkStore, config: str, recipe: Recipe, pack: Pack) -> Decisio
     settle_copies()
     drop_duplicates(standing, recipe, pack)
     kept = [s for s in standing if s.row.status == "kept"]
-    notes = set_splits(kept, released, recipe, pack)
+    notes = set_splits(kept, released, recipe, pack, settled_splits(store, recipe))
     notes += gate_note(rows) + open_gate_notes(recipe)
     if lost_tests:
         notes.append(
@@ -244,7 +246,25 @@ def mark(standing: list[Standing], found: list[Duplicate], reason: str, threshol
         row.detail = f"survivor {standing[duplicate.survivor].row.key}"
 
 
-def set_splits(kept: list[Standing], released: list[np.ndarray], recipe: Recipe, pack: Pack) -> list[str]:
+def settled_splits(store: WorkStore, recipe: Recipe) -> dict[str, Split]:
+    """The splits that a removal has settled, while the recipe deals them out in the same way.
+
+    Without them the photos that are left could change places: who is removed no longer holds a person's photos together,
+    or had the smallest key.
+    """
+    if store.fact(SETTLED) != dealt(recipe):
+        return {}
+    return {key: split for key, name in store.settled().items() for split in SPLITS if split == name}
+
+
+def dealt(recipe: Recipe) -> str:
+    """What of the recipe decides splits (the fact SETTLED)."""
+    return recipe.splits.model_dump_json() + recipe.identities.model_dump_json()
+
+
+def set_splits(
+    kept: list[Standing], released: list[np.ndarray], recipe: Recipe, pack: Pack, settled: dict[str, Split]
+) -> list[str]:
     """Identity-disjoint splits of the kept rows, in place; returns notes. `released`: test faces of an earlier release."""
     if not kept:
         return []
@@ -254,7 +274,7 @@ def set_splits(kept: list[Standing], released: list[np.ndarray], recipe: Recipe,
     own = [int(c) for c in clusters[: len(kept)]]
     groups = join_by_photo(own, [s.photo for s in kept])
     held_out |= {group for group, cluster in zip(groups, own, strict=True) if cluster in held_out}
-    splits, notes = assign_splits([s.row.key for s in kept], groups, recipe.splits, held_out)
+    splits, notes = assign_splits([s.row.key for s in kept], groups, recipe.splits, held_out, settled)
     if notes and len(set(groups)) < len(set(own)):
         notes.append(
             f"people who share a photograph stay in one split: {len(set(own))} identities form {len(set(groups))} groups"

@@ -13,6 +13,7 @@ import yaml
 from unif2ace_data import __version__
 from unif2ace_data.captions.grounded import captioner
 from unif2ace_data.captions.text import attribute_model
+from unif2ace_data.curate.removal import TOMBSTONES
 from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.llm.engine import Engine, told_model
 from unif2ace_data.llm.prompts import CAPTION_PROMPTS, load_prompts
@@ -107,7 +108,7 @@ def describe(
 
     Where nothing changed, nothing is written; where something did, the index goes first and comes back last.
     """
-    names = ["recipe.yaml", "stats.json", "DATASHEET.md", "report.html"]
+    names = ["recipe.yaml", "stats.json", "DATASHEET.md", "report.html", TOMBSTONES]
     names += [str(ledger_part(Path(), s["name"])) for s in shards]
     stats = compute_stats(out, store.folder / "ledger.parquet", decision.notes)
     fresh = {

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -50,6 +51,7 @@ SHARD_NAME = re.compile(r"(train|validation|test)-\d{6}\.tar")
 TEXT_COLUMNS = {
     "captioner": pa.string(), "claims": pa.int32(), "unverified": pa.int32(), "removed": pa.string(),
 }  # fmt: skip
+NAMES = "names"  # the fact that holds which shard has which prefix, since something was removed
 PRIVATE_COLUMNS = ("reason", "value", "threshold", "detail", "status")  # nothing to say about a kept row
 
 
@@ -73,6 +75,7 @@ def plan_shards(
 ) -> list[Planned]:
     """Group by split and the first `digits` hex digits of the key; number the groups of a split without gaps.
 
+    After a removal the shards that are left keep their numbers, so that no other shard changes; there may be gaps then.
     `parts`: hashes of what decides the crops and the rest of a sample, `texts` of what decides the captions.
     """
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
@@ -82,7 +85,7 @@ def plan_shards(
     planned = []
     for split in SPLITS:
         prefixes = sorted(prefix for s, prefix in groups if s == split)
-        for number, prefix in enumerate(prefixes):
+        for number, prefix in numbered(split, prefixes, settled_names(store, digits)):
             rows = sorted(groups[split, prefix], key=lambda r: (r.key[:32], r.face))
             digest = hashlib.sha256(decided)
             for row in rows:
@@ -91,6 +94,24 @@ def plan_shards(
             fingerprint = fingerprint_with(store, base, texts, [row.key for row in rows])
             planned.append(Planned(f"{split}-{number:06d}.tar", split, prefix, rows, fingerprint, base))
     return planned
+
+
+def settled_names(store: WorkStore, digits: int) -> dict[str, str]:
+    """`split/prefix` -> name of the shards that a removal has left, while the prefixes are as long as they were."""
+    fact = store.fact(NAMES)
+    settled: dict[str, Any] = orjson.loads(fact) if fact else {"digits": -1, "names": {}}
+    names: dict[str, str] = settled["names"]
+    return names if settled["digits"] == digits else {}
+
+
+def numbered(split: Split, prefixes: list[str], names: dict[str, str]) -> list[tuple[int, str]]:
+    """(number, prefix) by number: settled ones keep theirs, the others follow, without gaps where none is settled."""
+    settled = {
+        p: int(names[f"{split}/{p}"][len(split) + 1 : -len(".tar")]) for p in prefixes if f"{split}/{p}" in names
+    }
+    after = max(settled.values(), default=-1) + 1
+    new = enumerate((p for p in prefixes if p not in settled), after)
+    return sorted([(number, prefix) for prefix, number in settled.items()] + list(new))
 
 
 def fingerprint_with(store: WorkStore, base: str, texts: str, keys: list[str]) -> str:
@@ -118,13 +139,15 @@ def prefix_digits(store: WorkStore, kept: list[Row], recipe: Recipe, crops: str)
     """How many hex digits of the key name a shard: as the recipe says, or the fewest that keep shards small enough."""
     if recipe.shards.prefix_digits != "auto":
         return int(recipe.shards.prefix_digits)
+    fact = store.fact(NAMES)
+    least = int(orjson.loads(fact)["digits"]) if fact else 0  # with fewer after a removal, every shard would change
     sizes = {
         row.key: store.db.execute(
             "select length(jpeg) from crops where key=? and config=?", (row.key, crops)
         ).fetchone()[0]
         for row in kept
     }
-    for digits in range(5):
+    for digits in range(least, 5):
         groups: Counter[tuple[str, str]] = Counter()
         for row in kept:
             groups[row.split, row.key[:digits]] += sizes[row.key] + SAMPLE_OVERHEAD

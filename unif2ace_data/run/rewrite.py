@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from unif2ace_data.curate.removal import TOMBSTONES
 from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.release.datasheet import write_datasheet
 from unif2ace_data.release.read import read_mapping
@@ -24,6 +25,7 @@ from unif2ace_data.release.report import write_report
 from unif2ace_data.release.stats import compute_stats
 from unif2ace_data.run import pack as packing
 from unif2ace_data.run.describe import files_of
+from unif2ace_data.run.erase import erase_private, put_tombstones, write_receipt
 from unif2ace_data.run.pack import Planned, ledger_part
 from unif2ace_data.run.store import WorkStore, text_facts
 from unif2ace_data.schema import SCHEMA_VERSION, Sample, UserError
@@ -104,7 +106,24 @@ def rewrite(
         {**{k: shard.entry[k] for k in ("name", "split", "prefix")}, "fingerprint": fingerprints[shard.name][0]}
         for shard in shards
     ]
-    plan = {"planned": planned, "counts": read_index(out)["counts"], "recipe": recipe_changes}
+    return exchange(store, out, planned, read_index(out)["counts"], recipe_changes, decide)
+
+
+def exchange(
+    store: WorkStore,
+    out: Path,
+    planned: list[dict[str, Any]],
+    counts: dict[str, Any],
+    recipe_changes: dict[str, Any],
+    decide: Callable[[], None],
+    removal: dict[str, Any] | None = None,
+) -> str:
+    """Decide, once all is staged, and put the new dataset into the place of the old one; returns its root hash.
+
+    planned: name, split, prefix and fingerprint of each shard to be; one that is there and not among them goes. removal:
+    what else a removal takes away (run/remove.py).
+    """
+    plan = {"planned": planned, "counts": counts, "recipe": recipe_changes, "removal": removal}
     with store.transaction():
         decide()
         store.set_fact(UNDERWAY, orjson.dumps(plan).decode())
@@ -159,11 +178,30 @@ def finish(store: WorkStore, out: Path) -> str | None:
                 "bytes": info.bytes, "sha256": info.sha256,
             }
         )  # fmt: skip
+    removal = plan.get("removal")
+    if removal:
+        (out / INDEX).unlink(missing_ok=True)  # also where no shard changed: the private ledger is about to
+    found = erase_private(store, removal, [str(e["sha256"]) for e in entries]) if removal else {}
     if before != {e["name"]: e["sha256"] for e in entries} or not (out / INDEX).is_file():
         update_full_ledger(store, out, [p.name for p in planned])
-    root = describe_again(store, out, entries, plan["counts"], plan["recipe"])
+    root = describe_again(store, out, entries, plan["counts"], plan["recipe"], removal)
+    if removal:
+        write_receipt(store, removal, root, found)
     store.set_fact(UNDERWAY, "")
     return root
+
+
+def give_up(store: WorkStore, out: Path) -> None:
+    """Forget a rewrite that cannot be completed: `build` packs anew. A removal that was decided stays decided.
+
+    What it deletes from the store went in the same transaction, and the tombstones are kept there as well.
+    """
+    fact = store.fact(UNDERWAY)
+    removal = orjson.loads(fact).get("removal") if fact else None
+    if removal:
+        (out / INDEX).unlink(missing_ok=True)
+        erase_private(store, removal, [])
+    store.set_fact(UNDERWAY, "")
 
 
 def update_full_ledger(store: WorkStore, out: Path, names: list[str]) -> None:
@@ -187,10 +225,15 @@ def update_full_ledger(store: WorkStore, out: Path, names: list[str]) -> None:
 
 
 def describe_again(
-    store: WorkStore, out: Path, shards: list[dict[str, Any]], counts: dict[str, Any], recipe_changes: dict[str, Any]
-) -> str:
+    store: WorkStore, out: Path, shards: list[dict[str, Any]], counts: dict[str, Any], recipe_changes: dict[str, Any],
+    removal: dict[str, Any] | None = None,
+) -> str:  # fmt: skip
     """Recipe, stats, datasheet, report and index of a dataset whose shards are in place."""
     (out / INDEX).unlink(missing_ok=True)
+    if removal:
+        put_tombstones(out, removal["tombstones"])
+        earlier = read_mapping(out / "stats.json")
+        write_bytes(out / "stats.json", orjson.dumps(earlier | removal["losses"], option=orjson.OPT_INDENT_2) + b"\n")
     recipe = merged(read_mapping(out / "recipe.yaml"), recipe_changes)
     write_bytes(out / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True).encode())
     full = store.folder / "ledger.parquet"
@@ -202,7 +245,7 @@ def describe_again(
     if manifests is not None:
         write_datasheet(out / "DATASHEET.md", stats, recipe, manifests)
     write_report(out / "report.html", out, None, None)
-    names = ["recipe.yaml", "stats.json", "DATASHEET.md", "report.html"]
+    names = ["recipe.yaml", "stats.json", "DATASHEET.md", "report.html", TOMBSTONES]
     names += [str(ledger_part(Path(), s["name"])) for s in shards]
     return write_index(out, shards, files_of(out, names), counts)
 

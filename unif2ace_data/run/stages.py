@@ -6,9 +6,11 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import chain
+from pathlib import Path
 from typing import TypeVar
 
 from unif2ace_data.captions.text import notes_hash
+from unif2ace_data.curate.removal import REMOVED
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.run.decide import Decision, Row
 from unif2ace_data.run.local import map_chunks
@@ -41,9 +43,12 @@ def recognise(store: WorkStore, config: str, workers: int, quiet: bool) -> None:
 
 
 def analyse(
-    store: WorkStore, recipe: Recipe, config: str, crops: str, texts: str, workers: int, log: Log, quiet: bool
-) -> int:
-    """Measure what is not measured yet; commits every chunk as it arrives. Returns how many photos were measured."""
+    store: WorkStore, recipe: Recipe, config: str, crops: str, texts: str, out: Path, workers: int, log: Log, quiet: bool,
+) -> int:  # fmt: skip
+    """Measure what is not measured yet; commits every chunk as it arrives. Returns how many photos were measured.
+
+    Nothing is stored of a photo that matches a tombstone of the dataset at `out`.
+    """
     pending = store.pending(config)
     log.write("analyse", pending=len(pending))
     progress = Progress("analysing", len(pending), quiet)
@@ -56,7 +61,7 @@ def analyse(
                 yield ref
 
     crew = min(workers, max(1, len(pending)))
-    results = map_chunks(functools.partial(analyse_chunk, recipe), inputs(), crew, gave_up)
+    results = map_chunks(functools.partial(analyse_chunk, recipe, out), inputs(), crew, gave_up)
     done, engine_errors, first_error = 0, 0, ""
     worked_before = store.has_analyses(config)  # then a photo that fails is that photo's trouble, not the engine's
     try:
@@ -66,12 +71,17 @@ def analyse(
                 for result in chunk:
                     done += 1
                     if result.error:
-                        store.put_failure(result.source_id, *result.error)
                         reasons.append(result.error[0])
+                        if result.error[0] == REMOVED:
+                            store.mark_removed([result.source_id])
+                            continue
+                        store.put_failure(result.source_id, *result.error)
                         engine_errors += result.error[0] == "engine_error"
                         first_error = first_error or result.error[1]
                     elif result.embeddings is not None:
                         store.put_analysis(result.source_id, config, result.sha256, result.record, result.embeddings)
+                        if result.look is not None:
+                            store.put_look(result.sha256, result.look)
                         for crop in result.crops:
                             store.put_crop(crop.key, crops, crop.jpeg, crop.side, crop.padded)
                         for key, text in result.texts:
@@ -100,9 +110,13 @@ def gave_up(ref: InputRef, why: str) -> Result:
 
 
 def cut_missing(
-    store: WorkStore, recipe: Recipe, config: str, crops: str, decision: Decision, workers: int, log: Log, quiet: bool
-) -> int:
-    """Cut the crops that kept rows lack (a threshold was changed). A crop that cannot be cut fails its row."""
+    store: WorkStore, recipe: Recipe, config: str, crops: str, out: Path, decision: Decision, workers: int, log: Log,
+    quiet: bool,
+) -> int:  # fmt: skip
+    """Cut the crops that kept rows lack (a threshold was changed). A crop that cannot be cut fails its row.
+
+    A photo whose crop matches a tombstone is forgotten; `decision` does not know of it yet.
+    """
     missing = by_photo(row for row in decision.kept if not store.has_crop(row.key, crops))
 
     def keep(result: Result) -> None:
@@ -110,7 +124,9 @@ def cut_missing(
             store.put_crop(crop.key, crops, crop.jpeg, crop.side, crop.padded)
 
     jobs = (crop_job(store, config, rows) for rows in missing.values())
-    return make_good("cropping", missing, jobs, functools.partial(crop_chunk, recipe), keep, store, workers, log, quiet)
+    return make_good(
+        "cropping", missing, jobs, functools.partial(crop_chunk, recipe, out), keep, store, workers, log, quiet
+    )
 
 
 def write_missing_texts(
@@ -151,6 +167,8 @@ def make_good(
             with store.transaction():
                 for result in done:
                     keep(result)
+                    if result.error and result.error[0] == REMOVED:
+                        store.forget({row.sha256 for row in missing[result.source_id]})
                     for row in missing[result.source_id] if result.error else []:
                         row.status, row.split = "failed", ""
                         row.reason, row.detail = result.error or ("", "")

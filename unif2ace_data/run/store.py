@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 import orjson
 
+from unif2ace_data.curate.removal import REMOVED, SIGNS, WHY
 from unif2ace_data.schema import Annotations, FaceRecord, InputRef, PhotoRecord, UserError
 
 TABLES = """
@@ -40,6 +42,10 @@ create table if not exists packed (      -- shards that were written, by what de
   fingerprint text primary key, sha256 text not null, bytes integer not null, samples integer not null,
   ledger_sha256 text not null, base text not null, texts text not null);
 create index if not exists packed_by_hash on packed (sha256);
+create table if not exists looks (       -- what a photo looks like as a whole (curate/removal.py), by its bytes
+  sha256 text primary key, signs blob not null);
+create table if not exists settled (     -- splits that a removal must not change
+  key text primary key, split text not null);
 create table if not exists facts (name text primary key, value text not null);
 """
 LAYOUT = 2  # of the tables; texts and packed are made anew from the rest when it changes
@@ -55,7 +61,10 @@ class WorkStore:
         self.questions_table = "qa"
         self._lock = lock_folder(folder)
         self.db = sqlite3.connect(folder / "work.sqlite", isolation_level=None)
-        self.db.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma cache_size=-65536;")
+        # secure_delete: what is removed is overwritten, not only unlinked.
+        self.db.executescript(
+            "pragma journal_mode=wal; pragma synchronous=normal; pragma cache_size=-65536; pragma secure_delete=on;"
+        )
         if self.db.execute("pragma user_version").fetchone()[0] != LAYOUT:
             self.db.executescript(
                 f"drop table if exists texts; drop table if exists packed; pragma user_version={LAYOUT};"
@@ -79,14 +88,19 @@ class WorkStore:
     # ---------------------------------------------------------------- inputs
 
     def list_inputs(self, refs: Iterable[InputRef]) -> int:
-        """Make `refs` the inputs of this run; known ones keep their hash while their stamp is unchanged."""
+        """Make `refs` the inputs of this run; known ones keep their hash while their stamp is unchanged.
+
+        So does an input that was removed keep being so: it is not read again.
+        """
         run = self.run + 1
         count = 0
+        still_removed = f"inputs.error_code='{REMOVED}' and inputs.stamp=excluded.stamp"
         upsert = (
             "insert into inputs (source_id, run, ref, stamp, error_code, error_message) values (?,?,?,?,?,?) "
             "on conflict (source_id) do update set run=excluded.run, ref=excluded.ref, "
             "sha256=case when inputs.stamp=excluded.stamp then inputs.sha256 end, stamp=excluded.stamp, "
-            "error_code=excluded.error_code, error_message=excluded.error_message"
+            f"error_code=case when {still_removed} then inputs.error_code else excluded.error_code end, "
+            f"error_message=case when {still_removed} then inputs.error_message else excluded.error_message end"
         )
         batch: list[tuple[object, ...]] = []
         for ref in refs:
@@ -182,6 +196,13 @@ class WorkStore:
         vectors = np.frombuffer(row[1], np.float32).reshape(-1, row[2]) if row[2] else np.zeros((0, 0), np.float32)
         return photo_record(orjson.loads(row[0])), vectors
 
+    def put_look(self, sha256: str, look: np.ndarray) -> None:
+        self.db.execute("insert or replace into looks values (?,?)", (sha256, np.packbits(look).tobytes()))
+
+    def look(self, sha256: str) -> np.ndarray | None:
+        row = self.db.execute("select signs from looks where sha256=?", (sha256,)).fetchone()
+        return np.unpackbits(np.frombuffer(row[0], np.uint8))[:SIGNS].astype(bool) if row else None
+
     def latest_record(self, source_id: str) -> PhotoRecord | None:
         """Any analysis of this input, under whatever config was used last."""
         row = self.db.execute(
@@ -254,6 +275,48 @@ class WorkStore:
         """(basis, JSON list of questions) of a sample that has been asked about."""
         row = self.db.execute(f"select basis, json from {self.questions_table} where key=?", (key,)).fetchone()
         return (row[0], bytes(row[1])) if row else None
+
+    # ---------------------------------------------------------------- removal
+
+    def forget(self, sha256s: Iterable[str]) -> Counter[str]:
+        """Delete everything that is kept of these photographs and mark their inputs; rows deleted, by table.
+
+        Call it inside a transaction.
+        """
+        gone: Counter[str] = Counter()
+        for sha256 in sha256s:
+            for table in ("analyses", "looks"):
+                gone[table] += self.db.execute(f"delete from {table} where sha256=?", (sha256,)).rowcount
+            for table in ("crops", "texts", "qa", "qa_next", "settled"):
+                whose = (sha256[:32], f"{sha256[:32]}-", f"{sha256[:32]}.")  # the key, or key-N: "." follows "-"
+                gone[table] += self.db.execute(f"delete from {table} where key=? or (key>=? and key<?)", whose).rowcount
+            names = self.db.execute("select source_id from inputs where sha256=?", (sha256,)).fetchall()
+            self.mark_removed(name for (name,) in names)
+        return gone
+
+    def mark_removed(self, source_ids: Iterable[str]) -> None:
+        """These inputs are dropped, unread, for as long as their files are the same."""
+        for source_id in source_ids:
+            self.db.execute(
+                "update inputs set sha256=null, error_code=?, error_message=? where source_id=?",
+                (REMOVED, WHY, source_id),
+            )
+
+    def removed(self) -> int:
+        """How many inputs of this run are dropped as removed."""
+        return int(
+            self.db.execute("select count(*) from inputs where run=? and error_code=?", (self.run, REMOVED)).fetchone()[
+                0
+            ]
+        )
+
+    def settle(self, splits: dict[str, str]) -> None:
+        """These samples stay in these splits (run/decide.py). Call it inside a transaction."""
+        self.db.execute("delete from settled")
+        self.db.executemany("insert into settled values (?,?)", splits.items())
+
+    def settled(self) -> dict[str, str]:
+        return dict(self.db.execute("select key, split from settled").fetchall())
 
     # ---------------------------------------------------------------- facts
 

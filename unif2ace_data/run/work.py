@@ -6,12 +6,16 @@ A process loads its networks once. Every exception of one input becomes that inp
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from unif2ace_data.captions.text import text_of
+from unif2ace_data.curate.removal import REMOVED, WHY, Tombstones, face_kind, look_of, look_of_jpeg, read_tombstones
 from unif2ace_data.faces.align import crop_jpeg
 from unif2ace_data.faces.analyse import Analyser
 from unif2ace_data.faces.decode import Decoded
@@ -41,6 +45,7 @@ class Result:
     sha256: str = ""
     record: bytes = b""  # a PhotoRecord as JSON
     embeddings: np.ndarray | None = None
+    look: np.ndarray | None = None  # of the whole photo (curate/removal.py)
     crops: list[Crop] = field(default_factory=list)
     texts: list[tuple[str, bytes]] = field(default_factory=list)  # sample key, captions.text.text_of
     reason: str = ""  # why it will not be kept, as far as one photo alone can tell; for the progress line
@@ -70,18 +75,33 @@ def hash_chunk(refs: list[InputRef]) -> list[Result]:
     return results
 
 
-def analyse_chunk(recipe: Recipe, refs: list[InputRef]) -> list[Result]:
-    """Measure each input; faces that pass the recipe's filters are cut and described at once, from what is at hand."""
-    analyser = analyser_for(recipe)
-    return [analyse_one(analyser, recipe, ref) for ref in refs]
+@functools.cache
+def tombstones_of(out: Path) -> Tombstones | None:
+    """Read once a process: a pool of workers lives no longer than a stage."""
+    return read_tombstones(out)
 
 
-def analyse_one(analyser: Analyser, recipe: Recipe, ref: InputRef) -> Result:
+def analyse_chunk(recipe: Recipe, out: Path, refs: list[InputRef]) -> list[Result]:
+    """Measure each input; faces that pass the recipe's filters are cut and described at once, from what is at hand.
+
+    What matches a tombstone of the dataset at `out` is an error (REMOVED), and nothing of it is handed on.
+    """
+    analyser, stones = analyser_for(recipe), tombstones_of(out)
+    return [analyse_one(analyser, recipe, stones, ref) for ref in refs]
+
+
+def analyse_one(analyser: Analyser, recipe: Recipe, stones: Tombstones | None, ref: InputRef) -> Result:
     try:
         data = read_input(ref)
+        if stones is not None and stones.has_file(hashlib.sha256(data).hexdigest()):
+            raise InputError(REMOVED, WHY)
         analysis = analyser.analyse(data, "video" if is_video(ref, data) else "image")
         record = analysis.record
         result = Result(ref.source_id, record.sha256, packed_record(record), analysis.embeddings)
+        if analysis.decoded is not None:
+            result.look = look_of(Image.fromarray(analysis.decoded.rgb))
+        if stones is not None and stones.has_any(result.look, "", ()):
+            raise InputError(REMOVED, WHY)
         drop = photo_drop(record, recipe) if record.error is None else None
         if record.error is not None or drop is not None or analysis.decoded is None:
             result.reason = record.error[0] if record.error else drop.reason if drop else ""
@@ -90,6 +110,7 @@ def analyse_one(analyser: Analyser, recipe: Recipe, ref: InputRef) -> Result:
             drop = face_drop(face, record, ref.annotations, recipe)
             if drop is None:
                 crop = cut(data, record, index, recipe, analysis.decoded)
+                refuse_removed(crop, recipe, stones)
                 result.crops.append(crop)
                 result.texts.append((crop.key, text_of(crop.key, face, ref.annotations, recipe, crop.jpeg)))
             else:
@@ -109,15 +130,24 @@ def is_video(ref: InputRef, data: bytes) -> bool:
     return ref.kind == "video" if kind not in ("image", "video") else kind == "video"
 
 
-def crop_chunk(recipe: Recipe, jobs: list[tuple[InputRef, PhotoRecord, list[int]]]) -> list[Result]:
+def refuse_removed(crop: Crop, recipe: Recipe, stones: Tombstones | None) -> None:
+    """Raises InputError where the crop looks like one that was removed."""
+    if stones is not None and stones.has_look(face_kind(recipe.faces.align), look_of_jpeg(crop.jpeg)):
+        raise InputError(REMOVED, WHY)
+
+
+def crop_chunk(recipe: Recipe, out: Path, jobs: list[tuple[InputRef, PhotoRecord, list[int]]]) -> list[Result]:
     """Cut crops of faces that were measured before but not kept then. `jobs`: input, its record, face indices."""
     single_threaded()
+    stones = tombstones_of(out)
     results = []
     for ref, record, indices in jobs:
         try:
             data = read_input(ref)
             decoded = video_frame(data, record) if record.format == "VIDEO" else None
             crops = [cut(data, record, i, recipe, decoded) for i in indices]
+            for crop in crops:
+                refuse_removed(crop, recipe, stones)
             results.append(Result(ref.source_id, crops=crops))
         except InputError as error:
             results.append(Result(ref.source_id, error=(error.code, error.message)))
