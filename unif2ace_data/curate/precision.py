@@ -27,7 +27,8 @@ def wilson(share: float, cases: float) -> tuple[float, float]:
     middle = share + Z * Z / (2 * cases)
     half = Z * math.sqrt(share * (1 - share) / cases + Z * Z / (4 * cases * cases))
     scale = 1 + Z * Z / cases
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+    low, high = (middle - half) / scale, (middle + half) / scale
+    return max(0.0, min(low, share)), min(1.0, max(high, share))  # at 0 and 1 the ends are the share, but for rounding
 
 
 def kappa(pairs: Iterable[tuple[str, str]]) -> float | None:
