@@ -29,7 +29,7 @@ def said(one: Item, answer: str, reviewer: str = "ab") -> dict[str, str]:
 def test_wilsons_ends_are_where_the_test_turns(cases: int, data: st.DataObject) -> None:
     """The ends solve |p - share| = z sqrt(p (1 - p) / n)."""
     right = data.draw(st.integers(0, cases))
-    low, high = wilson(right / cases, cases)
+    low, high = wilson(right, cases)
     assert 0 <= low <= right / cases <= high <= 1
     for p in (low, high):
         if 0 < p < 1:
@@ -37,9 +37,9 @@ def test_wilsons_ends_are_where_the_test_turns(cases: int, data: st.DataObject) 
 
 
 def test_wilson_by_hand() -> None:
-    assert wilson(0.9, 10) == pytest.approx((0.5958, 0.9821), abs=1e-4)
-    assert wilson(1.0, 3)[1] == 1.0 and wilson(1.0, 3)[0] == pytest.approx(3 / (3 + Z * Z))
-    assert wilson(0.0, 0) == (0.0, 1.0)
+    assert wilson(9, 10) == pytest.approx((0.5958, 0.9821), abs=1e-4)
+    assert wilson(3, 3)[1] == 1.0 and wilson(3, 3)[0] == pytest.approx(3 / (3 + Z * Z))
+    assert wilson(0, 0) == (0.0, 1.0)
 
 
 def test_kappa_by_hand() -> None:
@@ -66,8 +66,10 @@ def test_precision_is_weighted_back_to_the_strata() -> None:
     assert (smile["answered"], smile["right"], smile["cannot_tell"], smile["covers"]) == (8, 5, 1, 1.0)
     assert smile["precision"] == 0.625 and smile["weighted"] == pytest.approx((90 * 1 + 10 * 0.25) / 100)
     effective = 100**2 / (4 * 22.5**2 + 4 * 2.5**2)
-    assert (smile["weighted_low"], smile["weighted_high"]) == pytest.approx(wilson(0.925, effective), abs=1e-4)
-    assert (smile["low"], smile["high"]) == pytest.approx(wilson(0.625, 8), abs=1e-4)
+    assert (smile["weighted_low"], smile["weighted_high"]) == pytest.approx(
+        wilson(0.925 * effective, effective), abs=1e-4
+    )
+    assert (smile["low"], smile["high"]) == pytest.approx(wilson(5, 8), abs=1e-4)
     assert report["overall"]["covers"] == 0.8 and report["statements"] == 125  # nobody looked at the mouths
     assert report["by_verdict"]["unverified"]["precision"] == 0.25 == report["by_verdict"]["unverified"]["weighted"]
 

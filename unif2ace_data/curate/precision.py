@@ -20,10 +20,11 @@ from unif2ace_data.curate.review import Asked, Draw, Stratum
 Z = 1.959964  # 95 %, two-sided
 
 
-def wilson(share: float, cases: float) -> tuple[float, float]:
-    """The 95 % Wilson interval of a share of `cases`, which may be an effective number."""
+def wilson(right: float, cases: float) -> tuple[float, float]:
+    """The 95 % Wilson interval of right / cases; both may be effective numbers."""
     if cases <= 0:
         return 0.0, 1.0
+    share = right / cases
     middle = share + Z * Z / (2 * cases)
     half = Z * math.sqrt(share * (1 - share) / cases + Z * Z / (4 * cases * cases))
     scale = 1 + Z * Z / cases
@@ -62,11 +63,11 @@ class Group:
         cases = len(self.right) + len(self.wrong)
         row: dict[str, Any] = {"answered": cases, "right": len(self.right)}
         if cases:
-            low, high = wilson(len(self.right) / cases, cases)
+            low, high = wilson(len(self.right), cases)
             weight = sum(self.right) + sum(self.wrong)
             share = sum(self.right) / weight
             effective = weight**2 / sum(w * w for w in (*self.right, *self.wrong))
-            weighted_low, weighted_high = wilson(share, effective)
+            weighted_low, weighted_high = wilson(share * effective, effective)
             row |= {"precision": round(len(self.right) / cases, 4), "low": round(low, 4), "high": round(high, 4)}
             row |= {
                 "weighted": round(share, 4), "weighted_low": round(weighted_low, 4), "weighted_high": round(weighted_high, 4),
