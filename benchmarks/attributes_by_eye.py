@@ -28,11 +28,11 @@ import yaml
 from scipy.optimize import minimize
 
 from unif2ace_data.attributes import measure
+from unif2ace_data.curate.precision import wilson
 from unif2ace_data.faces.analyse import Analyser
 from unif2ace_data.recipe import Faces
 from unif2ace_data.schema import Annotations, FaceRecord, UserError
 from unif2ace_data.taxonomy import Entry, Fit, ValueClaim, Weights, load_taxonomy, parse_taxonomy
-from unif2ace_model.heads import wilson
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ROOT / "benchmarks" / "labels" / "portraits.csv"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 COMMANDS = ["build", "caption", "qa-gen", "verify", "stats", "report", "show", "doctor", "publish", "pull"]
+COMMANDS = ["build", "caption", "qa-gen", "verify", "stats", "report", "show", "doctor", "review"]
 
 
 def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -88,6 +89,10 @@ def test_a_build_needs_no_torch(examples: Path, tmp_path: Path) -> None:
         (["build", "--src", ".", "--set", "filters.yaw.max=.nan"], 2, "finite number"),
         (["build", "--src", ".", "--set", "filter.yaw=null"], 2, "did you mean filters?"),
         (["frobnicate"], 2, "No such command"),
+        (["review", "raw"], 2, "either --export N or --import FILE"),
+        (["review", "raw", "--export", "5", "--import", "x.json"], 2, "either --export N or --import FILE"),
+        (["review", "raw", "--import", "x.json", "--out", "y"], 2, "--out goes with --export"),
+        (["review", "raw", "--import", "x.json"], 2, "No such file"),
     ],
 )
 def test_wrong_use_is_one_clear_message(tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
@@ -99,6 +104,7 @@ def test_wrong_use_is_one_clear_message(tmp_path: Path, arguments: list[str], co
 
 
 ON_A_DATASET = [["verify"], ["stats"], ["report"], ["show", "abc"], ["caption"], ["qa-gen"], ["caption", "--dry-run"]]
+ON_A_DATASET += [["review", "--export", "5"]]
 
 
 @pytest.mark.parametrize("arguments", ON_A_DATASET, ids=" ".join)

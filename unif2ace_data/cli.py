@@ -10,9 +10,11 @@ import typer
 
 from unif2ace_data.printed import (
     console,
+    print_drawn,
     print_estimate,
     print_mapping,
     print_published,
+    print_review,
     print_summary,
     print_work,
     summary_json,
@@ -326,6 +328,45 @@ def doctor(
     emit([{"name": c.name, "state": c.state, "detail": c.detail} for c in checks], as_json, show_checks)
     if any(check.state == "broken" for check in checks):
         raise typer.Exit(1)
+
+
+@app.command()
+def review(
+    shards: ShardsArgument = None,
+    option: ShardsOption = None,
+    export: Annotated[
+        int | None,
+        typer.Option("--export", min=1, help="Draw so many items into a form for people.", show_default=False),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            "--import", help="Take answers back: the form's file, or Label Studio's JSON.", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where the form goes (default: SHARDS.work/review).", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Let people look: a form with items drawn over attributes, verdicts and confidences; their answers become evidence.
+
+    Example: `unif2ace-data review shards/ --export 200`
+    """
+    from unif2ace_data.run import review as stage
+
+    if (export is None) == (answers is None):
+        raise UserError("review: give either --export N or --import FILE", 2)
+    if answers is not None and out is not None:
+        raise UserError("--out goes with --export: answers go into the dataset", 2)
+    where = dataset(shards, option)
+    if export is not None:
+        drawn = stage.export(where, export, out)
+        emit(stage.as_json(drawn), as_json, lambda: print_drawn(drawn))
+    elif answers is not None:
+        taken = stage.take_in(where, answers, quiet=as_json)
+        emit(stage.as_json(taken), as_json, lambda: print_review(where, taken))
 
 
 # ------------------------------------------------------------------ options

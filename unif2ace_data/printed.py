@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from unif2ace_data.run.build import Summary
     from unif2ace_data.run.captioning import ModelWork
     from unif2ace_data.run.remove import Found
+    from unif2ace_data.run.review import Exported, Taken
 
 
 def console() -> Any:
@@ -127,3 +130,48 @@ def print_receipt(out: Path, receipt: dict[str, Any]) -> None:
             "note: the journal holds answers of an older version that do not tell whom they are about: "
             "`unif2ace-data build --clean` deletes them all"
         )
+def print_drawn(drawn: Exported) -> None:
+    print(
+        f"{drawn.items} items about {drawn.samples} samples, from {drawn.strata_drawn} of {drawn.strata} strata "
+        f"({drawn.statements} statements in all)"
+    )
+    if drawn.items == drawn.statements:
+        print("note: that is all there is to ask")
+    elif drawn.strata_drawn < drawn.strata:
+        print(f"note: with --export {drawn.strata} every stratum has its turn")
+    for file in drawn.files:
+        print(f"  {file}")
+
+
+def print_review(out: Path, taken: Taken) -> None:
+    report = taken.precision
+    print(
+        f"{out}: {taken.answers} answers, {taken.new} of them new; {taken.samples_changed} samples changed, "
+        f"{taken.disputed} attributes disputed"
+    )
+    print("precision: as answered, with its 95 % interval | weighted back to the dataset")
+    print_precision("all", report["overall"])
+    for part in ("by_attribute", "by_verdict", "by_engine"):
+        print(part.replace("_", " "))
+        for name, row in report[part].items():
+            print_precision(name, row)
+    for pair in report["agreement"]:
+        k = "not defined" if pair["kappa"] is None else f"{pair['kappa']:.2f}"
+        print(f"{' and '.join(pair['reviewers'])} agree on {pair['agreed']} of {pair['items']} items, kappa {k}")
+    for note in taken.notes:
+        print(f"note: {note}")
+    print(f"report   {taken.precision_file}")
+    print(f"root     {taken.root_sha256}")
+
+
+def print_precision(name: str, row: dict[str, Any]) -> None:
+    unclear = ", ".join(f"{row[k]} {k.replace('_', ' ')}" for k in ("cannot_tell", "disputed") if row[k])
+    if not row["answered"]:
+        print(f"  {name:<28} no answer counts ({unclear})")
+        return
+    covers = f", strata with {row['covers']:.0%} of the statements" if row.get("covers", 1) < 1 else ""
+    print(
+        f"  {name:<28} {row['right']:>4} of {row['answered']:<4} {row['precision']:.3f} [{row['low']:.3f}, {row['high']:.3f}] | "
+        f"{row['weighted']:.3f} [{row['weighted_low']:.3f}, {row['weighted_high']:.3f}]{covers}"
+        + (f"; {unclear}" if unclear else "")
+    )

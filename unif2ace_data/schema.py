@@ -53,7 +53,8 @@ class Model(BaseModel):
 
 
 class Evidence(Model):
-    """Who says so: a model with its revision (first hex digits of its hash), or the source's own annotation."""
+    """Who says so: a model with its revision (first hex digits of its hash), the source's own annotation, or people who
+    looked (`people:INITIALS`, captions/people.py)."""
 
     by: str
     revision: str = ""
@@ -188,7 +189,11 @@ class Sample(Model):
 
 @dataclass(slots=True)
 class Annotations:
-    """What the source itself says of one photo. Attribute names and values are the taxonomy's."""
+    """What the source itself says of one photo, and what people answered about its faces in a review.
+
+    Attribute names and values are the taxonomy's. `people`: answers as captions/people.py reads them, of every sample of the
+    photo; the work store adds them where it hands out an input.
+    """
 
     author: str = ""
     licence: str = ""
@@ -196,6 +201,7 @@ class Annotations:
     captions: list[str] = field(default_factory=list)
     attributes: list[dict[str, Any]] = field(default_factory=list)  # Attribute.model_dump()
     adults: bool = False  # somebody vouches that this source holds adults only
+    people: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from unif2ace_data.curate.precision import wilson
 from unif2ace_data.taxonomy import ValueClaim
 
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)  # our choice: L2, per sample, on standardised features
@@ -198,16 +199,6 @@ def claim_at(threshold: float, counted: Counted, labels: int) -> ValueClaim:
         coverage=round(counted.recall, 3),
         wilson_low=round(wilson(counted.right, counted.cases)[0], 3),
     )
-
-
-def wilson(right: int, cases: int) -> tuple[float, float]:
-    """The 95 % Wilson interval of right / cases."""
-    if cases == 0:
-        return 0.0, 1.0
-    z, p = 1.959964, right / cases
-    middle, half = p + z * z / (2 * cases), z * float(np.sqrt(p * (1 - p) / cases + z * z / (4 * cases**2)))
-    low, high = (middle - half) / (1 + z * z / cases), (middle + half) / (1 + z * z / cases)
-    return max(0.0, low), min(1.0, high)
 
 
 def calibration_error(said: np.ndarray, sure: np.ndarray, labels: np.ndarray) -> float:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unif2ace_data.curate.precision import wilson
 from unif2ace_data.taxonomy import MIN_CASES
 from unif2ace_model.heads import (
     calibration_error,
@@ -17,7 +18,6 @@ from unif2ace_model.heads import (
     fit_head,
     likeliest,
     softmax,
-    wilson,
 )
 
 

@@ -35,6 +35,7 @@ MEASURED_BY = {
 }
 LANDMARKER = ("face_landmarker", "face_landmarker.task")
 SOURCE = "source:"  # so begins Evidence.by where the source itself says so
+PEOPLE = "people:"  # … and where people looked at the very crop (`review`)
 
 
 def attributes_of(
@@ -76,8 +77,8 @@ def attributes_of(
 
 
 def is_annotation(attribute: Attribute) -> bool:
-    """Whether the source itself says so (people, where it is validated), and no measurement or model."""
-    return attribute.evidence.by.startswith(SOURCE)
+    """Whether the source itself says so (people, where it is validated), or a review, and no measurement or model."""
+    return attribute.evidence.by.startswith((SOURCE, PEOPLE))
 
 
 def measure(entry: Entry, quantities: dict[str, float], engine: str = "embedded") -> Attribute | None:

@@ -16,6 +16,7 @@ from unif2ace_data.captions.verdict import judge
 from unif2ace_data.schema import Attribute, Claim
 from unif2ace_data.taxonomy import load_taxonomy
 
+LEAST_CHARS = 20  # our choice: less is no caption
 PASSES = 3  # of the scissors: a cut may leave words that read as another statement
 
 Listed = tuple[str, str, bool, str]  # attribute, value, negated, the words that a model quotes

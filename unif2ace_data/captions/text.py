@@ -15,6 +15,7 @@ import orjson
 from unif2ace_data import __version__
 from unif2ace_data.attributes.measure import attributes_of
 from unif2ace_data.captions.grounded import caption_of, captioner
+from unif2ace_data.captions.people import said_of, with_people
 from unif2ace_data.faces.align import into_crop
 from unif2ace_data.faces.decode import decode
 from unif2ace_data.recipe import Recipe
@@ -33,6 +34,7 @@ def text_of(key: str, face: FaceRecord, notes: Annotations, recipe: Recipe, jpeg
     complexion = recipe.captions.complexion
     predictions = predictions_of(face, jpeg, recipe.attributes) if recipe.attributes else []
     attributes = attributes_of(face, notes, predictions, complexion=complexion, engine=recipe.faces.engine)
+    attributes = with_people(attributes, said_of(key, notes.people))
     caption, claims = caption_of(key, attributes, complexion=complexion)
     return orjson.dumps(
         {
@@ -90,4 +92,8 @@ def text_config(recipe: Recipe, analysis: str) -> str:
 
 
 def notes_hash(notes: Annotations) -> str:
-    return hashlib.sha256(orjson.dumps(asdict(notes), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+    """The hash of all that the source and people say of a photo; people count only where they have said something."""
+    record = asdict(notes)
+    if not notes.people:
+        del record["people"]
+    return hashlib.sha256(orjson.dumps(record, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]

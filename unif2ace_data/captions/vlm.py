@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unif2ace_data.captions.check import (
+    LEAST_CHARS,
     facts_of,
     judged,
     mistakes_of,
@@ -26,7 +27,6 @@ from unif2ace_data.recipe import Captions
 from unif2ace_data.schema import Attribute, Captioner, Claim
 from unif2ace_data.taxonomy import load_taxonomy
 
-LEAST_CHARS = 20  # our choice: less is no caption
 MOST_CLAIMS = 24  # our choice: with the paper's 17.7 attributes a caption, few captions state more
 QUOTE = 80  # characters of the words that a claim may quote
 CLAIM_TOKENS = 100  # upper bound of what one claim costs as JSON

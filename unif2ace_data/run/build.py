@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import tarfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -35,6 +36,7 @@ from unif2ace_data.run.describe import describe, resolved_recipe
 from unif2ace_data.run.erase import in_force
 from unif2ace_data.run.private import work_folder
 from unif2ace_data.run.progress import Log, Progress
+from unif2ace_data.run.review import keep_reviews
 from unif2ace_data.run.rewrite import ASKED, RECAPTION, finish, give_up, merged
 from unif2ace_data.run.stages import analyse, cut_missing, recognise, write_missing_texts
 from unif2ace_data.run.store import WorkStore
@@ -91,6 +93,11 @@ def build(
             finish(store, out)
         give_up(store, out)
         in_force(store, out, face_kind(recipe.faces.align), crops_id)
+        if not store.run and (out / INDEX).is_file():
+            with contextlib.suppress(
+                UserError, OSError, ValueError, tarfile.TarError
+            ):  # a broken dataset is built anew
+                keep_reviews(store, out)
         recipe, captions_note = with_recaption(store, recipe, captions_anew)
         engine = caption_engine(recipe)
         texts_id = caption_config(recipe, engine, evidence_id, crops_id)

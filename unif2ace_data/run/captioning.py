@@ -14,6 +14,7 @@ import orjson
 from PIL import Image
 
 from unif2ace_data.captions.grounded import captioner as grounded_captioner
+from unif2ace_data.captions.people import Said, caption_after, said_of
 from unif2ace_data.captions.text import notes_hash
 from unif2ace_data.captions.vlm import Stage, Subject, Written, write_caption
 from unif2ace_data.faces.align import encode_jpeg
@@ -120,14 +121,17 @@ def scaled(jpeg: bytes, side: int) -> bytes:
     return encode_jpeg(np.asarray(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)), 95)
 
 
-def text_with(subject: Subject, written: Written) -> bytes:
-    """A text as the store keeps it (captions/text.py)."""
+def text_with(subject: Subject, written: Written, said: list[Said], complexion: bool) -> bytes:
+    """A text as the store keeps it (captions/text.py). `said`: what people say of the sample, which the model did not read."""
+    caption, claims, captioner = caption_after(
+        subject.key, written.caption, written.claims, written.captioner, subject.attributes, said, complexion=complexion
+    )
     return orjson.dumps(
         {
             "attributes": [a.model_dump() for a in subject.attributes],
-            "caption": written.caption,
-            "captioner": written.captioner.model_dump(),
-            "claims": [c.model_dump() for c in written.claims],
+            "caption": caption,
+            "captioner": captioner.model_dump(),
+            "claims": [c.model_dump() for c in claims],
         }
     )
 
@@ -158,7 +162,9 @@ def caption_missing(
         if isinstance(result, AnswerFailed):
             row.status, row.split, row.reason, row.detail = "failed", "", FAILED, str(result)
         else:
-            store.put_text(row.key, texts, hashes[row.source_id], text_with(subject, result))
+            said = said_of(row.key, notes[row.source_id].people)
+            text = text_with(subject, result, said, recipe.captions.complexion)
+            store.put_text(row.key, texts, hashes[row.source_id], text)
         log.write("captioned", key=row.key, failed=row.detail if row.status == "failed" else "")
         progress.advance(1, [result.stage] if isinstance(result, AnswerFailed) else [])
 

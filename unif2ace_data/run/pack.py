@@ -132,6 +132,8 @@ def fingerprint_of(store: WorkStore, row: Row, config: str) -> bytes:
         (row.sha256, config, row.source_id),
     ).fetchone()
     notes = orjson.dumps(orjson.loads(ref)["annotations"])
+    if people := store.people(row.key):
+        notes += orjson.dumps(people)
     return hashlib.sha256(orjson.dumps([row.key, row.source_id, row.split, row.vouched]) + blob + notes).digest()
 
 

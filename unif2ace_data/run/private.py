@@ -60,6 +60,7 @@ def clean(out: Path) -> dict[str, Any]:
     work = work_folder(out)
     store = WorkStore(work)
     faces = store.db.execute("select sum(length(embeddings) / 4 / max(width, 1)) from analyses").fetchone()[0]
+    reviews = len(store.reviews())
     store.close()
     answers = answers_in(work / JOURNAL)
     files = [p for p in work.rglob("*") if p.is_file()]
@@ -69,6 +70,7 @@ def clean(out: Path) -> dict[str, Any]:
         "bytes": sum(p.stat().st_size for p in files),
         "face_embeddings": int(faces or 0),
         "model_answers": answers,
+        "people_answers": reviews,
     }
     shutil.rmtree(work)
     return receipt

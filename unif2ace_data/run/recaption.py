@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from unif2ace_data.captions.grounded import caption_of, captioner
+from unif2ace_data.captions.people import said_of
 from unif2ace_data.captions.text import notes_hash
 from unif2ace_data.captions.vlm import Stage, Subject, Written, write_caption
 from unif2ace_data.llm.engine import Engine
@@ -148,11 +149,13 @@ def ask(
 
     def done(place: tuple[str, Sample], subject: Subject, result: Written | AnswerFailed) -> None:
         notes, sample = place
+        said = said_of(sample.uid, store.people(sample.uid))
         if isinstance(result, AnswerFailed):
             present = Written(sample.caption, sample.claims, sample.captioner)
-            store.put_text(subject.key, kept_under(texts), notes, text_with(subject, present))
+            text = text_with(subject, present, [], recipe.captions.complexion)
+            store.put_text(subject.key, kept_under(texts), notes, text)
         else:
-            store.put_text(subject.key, texts, notes, text_with(subject, result))
+            store.put_text(subject.key, texts, notes, text_with(subject, result, said, recipe.captions.complexion))
         log.write("captioned", key=subject.key, failed=report.failed.get(subject.key, ""))
         progress.advance(1, [result.stage] if isinstance(result, AnswerFailed) else [])
 
@@ -171,7 +174,9 @@ def notes_of(store: WorkStore, sample: Sample) -> str:
     known = store.db.execute("select 1 from inputs where source_id=?", (sample.source.id,)).fetchone()
     if known and store.fact("evidence"):
         return notes_hash(store.refs([sample.source.id])[0].annotations)
-    record = sample.model_dump(include={"attributes", "source", "image"})
+    record: dict[str, Any] = sample.model_dump(include={"attributes", "source", "image"})
+    if people := store.people(sample.uid):
+        record["people"] = people
     return hashlib.sha256(orjson.dumps(record)).hexdigest()[:16]
 
 

@@ -38,6 +38,16 @@ create table if not exists qa (          -- questions, and the basis (qa/basis.p
   key text primary key, basis text not null, json blob not null);
 create table if not exists qa_next (     -- those of a run of qa-gen that is not finished
   key text primary key, basis text not null, json blob not null);
+create table if not exists reviews (     -- what people answered (captions/people.py); root: of the dataset that they looked at
+  key text, attribute text, value text, reviewer text, answer text not null, right_value text not null,
+  root text not null, photo text not null, primary key (key, attribute, value, reviewer));
+create index if not exists reviews_by_photo on reviews (photo);
+create table if not exists reviews_next (  -- the same with the answers that are being taken in
+  key text, attribute text, value text, reviewer text, answer text not null, right_value text not null,
+  root text not null, photo text not null, primary key (key, attribute, value, reviewer));
+create index if not exists reviews_next_by_photo on reviews_next (photo);
+create table if not exists draws (       -- what was drawn for review, by the dataset's root hash (curate/review.py)
+  root text primary key, json blob not null);
 create table if not exists packed (      -- shards that were written, by what decides their bytes (run/pack.py)
   fingerprint text primary key, sha256 text not null, bytes integer not null, samples integer not null,
   ledger_sha256 text not null, base text not null, texts text not null);
@@ -59,6 +69,7 @@ class WorkStore:
         folder.chmod(0o700)
         self.folder = folder
         self.questions_table = "qa"
+        self.reviews_table = "reviews"
         self._lock = lock_folder(folder)
         self.db = sqlite3.connect(folder / "work.sqlite", isolation_level=None)
         # secure_delete: what is removed is overwritten, not only unlinked.
@@ -149,9 +160,13 @@ class WorkStore:
         self.db.execute("update inputs set sha256=? where source_id=?", (sha256, source_id))
 
     def refs(self, source_ids: list[str]) -> list[InputRef]:
+        """The inputs as they were listed, with what people said of the faces in them."""
         marks = ",".join("?" * len(source_ids))
-        rows = self.db.execute(f"select source_id, ref from inputs where source_id in ({marks})", source_ids)
-        found = {row[0]: unpacked(row[1]) for row in rows}
+        rows = self.db.execute(f"select source_id, ref, sha256 from inputs where source_id in ({marks})", source_ids)
+        found = {}
+        for source_id, ref, sha256 in rows.fetchall():
+            found[source_id] = unpacked(ref)
+            found[source_id].annotations.people = self.people(sha256[:32]) if sha256 else []
         return [found[s] for s in source_ids]
 
     def put_failure(self, source_id: str, code: str, message: str) -> None:
@@ -287,7 +302,7 @@ class WorkStore:
         for sha256 in sha256s:
             for table in ("analyses", "looks"):
                 gone[table] += self.db.execute(f"delete from {table} where sha256=?", (sha256,)).rowcount
-            for table in ("crops", "texts", "qa", "qa_next", "settled"):
+            for table in ("crops", "texts", "qa", "qa_next", "settled", "reviews", "reviews_next"):
                 whose = (sha256[:32], f"{sha256[:32]}-", f"{sha256[:32]}.")  # the key, or key-N: "." follows "-"
                 gone[table] += self.db.execute(f"delete from {table} where key=? or (key>=? and key<?)", whose).rowcount
             names = self.db.execute("select source_id from inputs where sha256=?", (sha256,)).fetchall()
@@ -317,6 +332,59 @@ class WorkStore:
 
     def settled(self) -> dict[str, str]:
         return dict(self.db.execute("select key, split from settled").fetchall())
+
+    # ---------------------------------------------------------------- what people said
+
+    def people(self, key: str) -> list[dict[str, str]]:
+        """Answers that say something (captions/people.py) about the photo of this sample: each names its own sample."""
+        rows = self.db.execute(
+            f"select key, attribute, value, reviewer, answer, right_value from {self.reviews_table} "
+            "where photo=? and answer in ('yes', 'no') order by key, attribute, value, reviewer",
+            (key[:32],),
+        )
+        names = ("key", "attribute", "value", "reviewer", "answer", "right")
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def put_review(self, answer: dict[str, str], root: str) -> None:
+        """Keep one answer; the same reviewer's earlier one about the same value gives way to it."""
+        self.db.execute(
+            f"insert or replace into {self.reviews_table} values (?,?,?,?,?,?,?,?)",
+            (
+                answer["key"], answer["attribute"], answer["value"], answer["reviewer"], answer["answer"], answer["right"],
+                root, answer["key"][:32],
+            ),
+        )  # fmt: skip
+
+    def reviews(self, root: str | None = None) -> list[dict[str, str]]:
+        """Every answer, "cannot_tell" among them; of those who looked at the dataset `root`, or of all."""
+        rows = self.db.execute(
+            f"select key, attribute, value, reviewer, answer, right_value from {self.reviews_table} "
+            "where root=coalesce(?, root) order by key, attribute, value, reviewer",
+            (root,),
+        )
+        names = ("key", "attribute", "value", "reviewer", "answer", "right")
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def begin_reviews(self) -> None:
+        """From here answers are written and read beside the present ones, until `take_reviews`."""
+        self.db.execute("delete from reviews_next")
+        self.db.execute("insert into reviews_next select * from reviews")
+        self.reviews_table = "reviews_next"
+
+    def take_reviews(self) -> None:
+        """The new answers join the present ones. Call it inside a transaction."""
+        self.db.execute("delete from reviews")
+        self.db.execute("insert into reviews select * from reviews_next")
+        self.db.execute("delete from reviews_next")
+        self.reviews_table = "reviews"
+
+    def put_draw(self, root: str, draw: bytes) -> None:
+        """`draw`: JSON (curate/review.py)."""
+        self.db.execute("insert or replace into draws values (?,?)", (root, draw))
+
+    def draw(self, root: str) -> bytes | None:
+        row = self.db.execute("select json from draws where root=?", (root,)).fetchone()
+        return bytes(row[0]) if row else None
 
     # ---------------------------------------------------------------- facts
 
@@ -356,9 +424,11 @@ def lock_folder(folder: Path) -> IO[str]:
     return handle
 
 
-def packable(ref: InputRef) -> dict[str, object]:
+def packable(ref: InputRef) -> dict[str, Any]:
     """A ref as JSON: paths and member names may hold surrogate escapes, so their bytes go as hex."""
-    return {**asdict(ref), "path": os.fsencode(ref.path).hex(), "member": os.fsencode(ref.member).hex()}
+    record = {**asdict(ref), "path": os.fsencode(ref.path).hex(), "member": os.fsencode(ref.member).hex()}
+    del record["annotations"]["people"]  # they have a table of their own
+    return record
 
 
 def unpacked(blob: bytes) -> InputRef:
