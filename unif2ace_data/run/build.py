@@ -141,7 +141,7 @@ def build(
             }
             for p in planned
         ]  # fmt: skip
-        resolved = resolved_recipe(recipe, engine, config, manifests, digits)
+        resolved = resolved_recipe(recipe, engine, config, pack, manifests, digits)
         resolved = merged(resolved, orjson.loads(store.fact(ASKED, "{}")))
         root = describe(out, store, shards, decision, resolved, manifests)
         said = decision.notes + captions_note + unasked(out)

@@ -13,7 +13,7 @@ import yaml
 from unif2ace_data import __version__
 from unif2ace_data.captions.grounded import captioner
 from unif2ace_data.captions.text import attribute_model
-from unif2ace_data.faces.engine import sha256_file
+from unif2ace_data.faces.engine import Pack, sha256_file
 from unif2ace_data.llm.engine import Engine, told_model
 from unif2ace_data.llm.prompts import CAPTION_PROMPTS, load_prompts
 from unif2ace_data.recipe import Llm, Recipe
@@ -46,9 +46,12 @@ def digest(data: object) -> str:
 
 
 def resolved_recipe(
-    recipe: Recipe, engine: Engine | None, config: dict[str, object], manifests: list[Manifest], digits: int
+    recipe: Recipe, engine: Engine | None, config: dict[str, object], pack: Pack, manifests: list[Manifest], digits: int
 ) -> dict[str, Any]:
-    """The recipe as it ran: prefix depth decided, models and prompts by hash, and no path of the builder's machine."""
+    """The recipe as it ran: prefix depth decided, models and prompts by hash, and no path of the builder's machine.
+
+    The manifests stand in it whole: what a card or a licence check says of the sources holds on any machine.
+    """
     resolved = recipe.model_dump()
     # Which dataset a source is decides bytes and is told, by its manifest (whose hash stands below); where a copy of it
     # lies decides nothing, and would give the same dataset another root hash under every folder name.
@@ -59,8 +62,8 @@ def resolved_recipe(
     resolved["qa"].pop("prompts")
     model = attribute_model(recipe)
     resolved["attributes"] = Path(recipe.attributes).name if recipe.attributes else None
-    pack = Path(recipe.faces.engine)
-    resolved["faces"]["engine"] = pack.name if pack.is_dir() else recipe.faces.engine
+    folder = Path(recipe.faces.engine)
+    resolved["faces"]["engine"] = folder.name if folder.is_dir() else recipe.faces.engine
     taxonomy = hashlib.sha256(resource("manifests", "attributes.yaml").read_bytes()).hexdigest()
     return {
         **resolved,
@@ -68,8 +71,10 @@ def resolved_recipe(
             "unif2ace": __version__,
             "analysis": config["version"],
             "models": config["models"],
+            "face_pack": {"name": pack.name, "licence": pack.licence, "non_commercial": pack.non_commercial},
             **({"attribute_model": {"sha256": model[0], "encoder": model[1].encoder.model_dump()}} if model else {}),
             "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+            "manifests": [m.model_dump() for m in manifests],
             "manifests_sha256": {m.name: digest(m.model_dump()) for m in manifests},
             "taxonomy_sha256": taxonomy,
             "captioner": captioner_told(recipe, engine),
