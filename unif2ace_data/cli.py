@@ -357,6 +357,47 @@ def dataset(argument: Path | None, option: Path | None) -> Path:
     return argument or option or Path("shards")
 
 
+@app.command()
+def card(
+    shards: ShardsArgument = None,
+    option: ShardsOption = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing: count again, and fail where a number is not the data's.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="release.KEY=VALUE: what you state of licences. Repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Dataset card, datasheet and Croissant file, written anew from the data, or checked against it.
+
+    Example: `unif2ace-data card shards/ --check`
+    """
+    from dataclasses import asdict
+
+    from unif2ace_data.recipe import check_settings
+    from unif2ace_data.run import card as stage
+
+    out = dataset(shards, option)
+    check_settings(settings or [], "card", ("release",))
+    if not check:
+        root = stage.write_card(out, settings or [])
+        emit({"root_sha256": root}, as_json, lambda: print(f"{out / 'README.md'}\nroot     {root}"))
+        return
+    if settings:
+        raise UserError("--check writes nothing, so --set has no place beside it", 2)
+    found = stage.check_card(out)
+
+    def show() -> None:
+        for difference in found:
+            print(difference)
+        print(f"{out}: {len(found)} lines that the data contradict" if found else f"{out}: every number holds")
+
+    emit({"holds": not found, "differences": [asdict(d) for d in found]}, as_json, show)
+    if found:
+        raise typer.Exit(1)
+
+
 def main() -> None:
     run(app, "unif2ace-data")
 

@@ -169,7 +169,7 @@ def facts_of(
     facts = []
     for text, count in (stats.get("licences") or {}).items():
         known = terms_of(text).known
-        who = f"{count:,} photographs" + (
+        who = f"{count:,} photograph{'s' * (count != 1)}" + (
             "" if known or not stated.photographs else f" ({text or 'no licence stated'})"
         )
         facts.append(Fact("photographs", who, text if known else stated.photographs or text))

@@ -17,7 +17,9 @@ from unif2ace_data.faces.engine import Pack, sha256_file
 from unif2ace_data.llm.engine import Engine, told_model
 from unif2ace_data.llm.prompts import CAPTION_PROMPTS, load_prompts
 from unif2ace_data.recipe import Llm, Recipe
-from unif2ace_data.release.datasheet import write_datasheet
+from unif2ace_data.release.card import card_text
+from unif2ace_data.release.croissant import croissant_bytes
+from unif2ace_data.release.datasheet import datasheet_text, people_blocks
 from unif2ace_data.release.report import write_report
 from unif2ace_data.release.stats import compute_stats
 from unif2ace_data.resources import resource
@@ -39,6 +41,10 @@ LIBRARIES = (
     "faiss-cpu",
     "pyarrow",
 )
+
+
+# What tells of the shards, in every dataset; the ledgers of the kept come on top.
+DESCRIPTIONS = ("recipe.yaml", "stats.json", "DATASHEET.md", "README.md", "croissant.json", "report.html")
 
 
 def digest(data: object) -> str:
@@ -108,29 +114,60 @@ def describe(
     resolved: dict[str, Any],
     manifests: list[Manifest],
 ) -> str:
-    """Recipe, stats, report, datasheet, then the index with every hash; returns the dataset's root hash.
+    """Recipe, stats, datasheet, card, report, then the index with every hash; returns the dataset's root hash.
 
-    Where nothing changed, nothing is written; where something did, the index goes first and comes back last.
+    Where nothing changed, nothing is written; where something did, the index goes first and comes back last. Raises
+    UserError, with nothing changed, where a people's block of the present datasheet or card is damaged.
     """
-    names = ["recipe.yaml", "stats.json", "DATASHEET.md", "report.html"]
-    names += [str(ledger_part(Path(), s["name"])) for s in shards]
+    names = [*DESCRIPTIONS, *(str(ledger_part(Path(), s["name"])) for s in shards)]
     stats = compute_stats(out, store.folder / "ledger.parquet", decision.notes)
-    fresh = {
-        "recipe.yaml": yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode(),
-        "stats.json": orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n",
-    }
+    fresh = descriptions(out, stats, resolved, [m.model_dump() for m in manifests], shards)
     counts = ledger_counts(decision)
     if (out / INDEX).is_file():
         same = all((out / n).is_file() and (out / n).read_bytes() == data for n, data in fresh.items())
         index, root = index_bytes(shards, files_of(out, names), counts)
         if same and (out / INDEX).read_bytes() == index:
             return root
-        (out / INDEX).unlink()
+    write_descriptions(out, fresh)
+    return write_index(out, shards, files_of(out, names), counts)
+
+
+def descriptions(
+    out: Path,
+    stats: dict[str, Any],
+    resolved: dict[str, Any],
+    manifests: list[dict[str, Any]] | None,
+    shards: list[dict[str, Any]],
+) -> dict[str, bytes]:
+    """Name -> bytes of every description but the report, with the people's blocks of those that are there.
+
+    manifests: None where they are not known; then only recipe and statistics are told. Raises UserError.
+    """
+    told = {
+        "recipe.yaml": yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode(),
+        "stats.json": stats_bytes(stats),
+    }
+    if manifests is None:
+        return told
+    sheet, card = (people_blocks(out / name) for name in ("DATASHEET.md", "README.md"))
+    return {
+        **told,
+        "DATASHEET.md": datasheet_text(stats, resolved, manifests, sheet).encode("utf-8", "replace"),
+        "README.md": card_text(stats, resolved, manifests, shards, card).encode("utf-8", "replace"),
+        "croissant.json": croissant_bytes(stats, resolved, manifests, shards),
+    }
+
+
+def stats_bytes(stats: dict[str, Any]) -> bytes:
+    return orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n"
+
+
+def write_descriptions(out: Path, fresh: dict[str, bytes]) -> None:
+    """Put them in place, and a report of the same numbers. The index goes first: the caller writes it last."""
+    (out / INDEX).unlink(missing_ok=True)
     for name, data in fresh.items():
         write_bytes(out / name, data)
-    write_datasheet(out / "DATASHEET.md", stats, resolved, [m.model_dump() for m in manifests])
     write_report(out / "report.html", out, None, None)
-    return write_index(out, shards, files_of(out, names), counts)
 
 
 def files_of(out: Path, names: list[str]) -> dict[str, dict[str, Any]]:

@@ -15,20 +15,17 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
+from unif2ace_data.curate.licences import manifests_in
 from unif2ace_data.faces.engine import sha256_file
-from unif2ace_data.release.datasheet import write_datasheet
 from unif2ace_data.release.read import read_mapping
-from unif2ace_data.release.report import write_report
 from unif2ace_data.release.stats import compute_stats
 from unif2ace_data.run import pack as packing
-from unif2ace_data.run.describe import files_of
+from unif2ace_data.run.describe import DESCRIPTIONS, descriptions, files_of, write_descriptions
 from unif2ace_data.run.pack import Planned, ledger_part
 from unif2ace_data.run.store import WorkStore, text_facts
 from unif2ace_data.schema import SCHEMA_VERSION, Sample, UserError
-from unif2ace_data.shards import INDEX, read_index, read_samples, write_bytes, write_index, write_shard
-from unif2ace_data.sources.manifest import load_manifest
+from unif2ace_data.shards import INDEX, read_index, read_samples, write_index, write_shard
 
 RECAPTION = "recaption"  # the fact that holds what `caption` was told; a later build keeps to it
 ASKED = "asked"  # the fact that holds what the last qa-gen changes in the resolved recipe
@@ -189,33 +186,22 @@ def update_full_ledger(store: WorkStore, out: Path, names: list[str]) -> None:
 def describe_again(
     store: WorkStore, out: Path, shards: list[dict[str, Any]], counts: dict[str, Any], recipe_changes: dict[str, Any]
 ) -> str:
-    """Recipe, stats, datasheet, report and index of a dataset whose shards are in place."""
-    (out / INDEX).unlink(missing_ok=True)
+    """Recipe, stats, datasheet, card, report and index of a dataset whose shards are in place."""
     recipe = merged(read_mapping(out / "recipe.yaml"), recipe_changes)
-    write_bytes(out / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True).encode())
     full = store.folder / "ledger.parquet"
     stats = compute_stats(out, full if full.is_file() else None)
-    write_bytes(
-        out / "stats.json", orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n"
-    )
-    manifests = manifests_of(store, recipe)
-    if manifests is not None:
-        write_datasheet(out / "DATASHEET.md", stats, recipe, manifests)
-    write_report(out / "report.html", out, None, None)
-    names = ["recipe.yaml", "stats.json", "DATASHEET.md", "report.html"]
-    names += [str(ledger_part(Path(), s["name"])) for s in shards]
+    write_descriptions(out, descriptions(out, stats, recipe, manifests_of(store, recipe), shards))
+    names = [*DESCRIPTIONS, *(str(ledger_part(Path(), s["name"])) for s in shards)]
     return write_index(out, shards, files_of(out, names), counts)
 
 
 def manifests_of(store: WorkStore, recipe: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The sources' manifests: as the build kept them, or by name; None where one is not known here."""
+    """The sources' manifests: as the recipe tells them or the build kept them, or by name; None where one is not known."""
     kept = store.fact("manifests")
-    if kept:
+    if kept and "manifests" not in (recipe.get("resolved") or {}):
         return list(orjson.loads(kept))
-    try:
-        return [load_manifest(source["manifest"]).model_dump() for source in recipe.get("sources", [])]
-    except UserError:
-        return None
+    found = manifests_in(recipe)
+    return found if all(m.get("found", True) for m in found) else None
 
 
 def merged(recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
