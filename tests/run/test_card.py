@@ -11,7 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from unif2ace_data.cli import app
+from unif2ace_data.curate.licences import manifests_in
 from unif2ace_data.recipe import SourceSpec, load_recipe
+from unif2ace_data.release.datasheet import datasheet_text, people_blocks
 from unif2ace_data.release.read import read_mapping
 from unif2ace_data.run.build import build
 from unif2ace_data.run.card import check_card, write_card
@@ -135,6 +137,14 @@ def test_the_command_says_where_and_exits_with_1(shards: Path) -> None:
     assert not told["holds"] and told["differences"][0]["line"] == line
     assert run(app, ["card", str(shards), "--json"]).exit_code == 0
     assert run(app, ["card", str(shards), "--check"]).exit_code == 0
+
+
+def test_the_repositorys_own_datasheet_is_that_of_the_demo(built: Path, examples: Path) -> None:
+    """Run `make datasheet` where this fails. What people wrote in it is theirs."""
+    own = examples.parent.parent / "DATASHEET.md"
+    recipe = read_mapping(built / "recipe.yaml")
+    true = datasheet_text(read_mapping(built / "stats.json"), recipe, manifests_in(recipe), people_blocks(own))
+    assert own.read_text() == true
 
 
 def test_an_index_that_says_otherwise_of_the_dropped_is_believed(shards: Path) -> None:
