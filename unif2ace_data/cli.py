@@ -398,6 +398,61 @@ def card(
         raise typer.Exit(1)
 
 
+@app.command()
+def annotations(
+    shards: ShardsArgument = None,
+    option: ShardsOption = None,
+    out: Annotated[Path, typer.Option("--out", help="A new folder.")] = Path("annotations"),
+    as_json: Json = False,
+) -> None:
+    """The dataset without its pictures: records as parquet, sources by id and SHA-256; `join` makes it whole again.
+
+    Example: `unif2ace-data annotations shards/ --out annotations/`
+    """
+    from unif2ace_data.release.annotations import write_annotations
+
+    count = write_annotations(dataset(shards, option), out)
+    emit({"out": str(out), "samples": count}, as_json, lambda: print(f"{out}: annotations of {count} samples"))
+
+
+@app.command()
+def join(
+    folder: Annotated[Path, typer.Argument(help="What `unif2ace-data annotations` wrote.")],
+    src: Annotated[list[str], typer.Option("--src", help="The photographs; `MANIFEST=PATH` as in build. Repeatable.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the dataset goes: a new folder.")] = Path("shards"),
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Make the dataset also where photographs are missing, of the others.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Annotations and a local copy of the photographs, checked by SHA-256, become the dataset again.
+
+    Example: `unif2ace-data join annotations/ --src raw/ --out joined/`
+    """
+    from dataclasses import asdict
+
+    from unif2ace_data.run import join as stage
+
+    done = stage.join(folder, [source_spec(s) for s in src], out, partial)
+
+    def show() -> None:
+        for lost in done.missing[:10]:
+            print(f"{lost.reason:<10} {lost.source_id} {lost.detail}".rstrip())
+        if done.missing:
+            print(f"{len(done.missing)} samples lack their photograph: {done.ledger} lists them")
+        if done.root_sha256:
+            print(
+                f"{out}: {done.samples} samples; {done.identical} of {done.shards} shards as they were, byte for byte"
+            )
+            print(f"root     {done.root_sha256}")
+        else:
+            print(f"{out}: not written (--partial makes the dataset of the others)")
+
+    emit(asdict(done), as_json, show)
+    if done.missing and not (partial and done.root_sha256):
+        raise typer.Exit(1)
+
+
 def main() -> None:
     run(app, "unif2ace-data")
 
