@@ -13,7 +13,7 @@ VLLM_FILES := tools/vllm_cpu/install.sh $(sort $(wildcard tools/vllm_cpu/*.lock 
 VLLM_LOCKED := $(VLLM_VENV)/lock-$(shell cat $(VLLM_FILES) | sha256sum | cut -c1-12).stamp
 VLLM_BASE := $(VLLM_VENV)/base-$(shell (pwd; cat pyproject.toml) | sha256sum | cut -c1-12).stamp
 
-.PHONY: demo test quick slow lint vllm bench soak clean
+.PHONY: demo datasheet test quick slow lint vllm bench soak clean
 
 demo: $(VENV)/base.stamp
 	@rm -rf demo demo.work
@@ -25,8 +25,11 @@ demo: $(VENV)/base.stamp
 	@echo "demo passed. What came out:"
 	@echo "  demo/shards/report.html       the report (travels with the dataset)"
 	@echo "  $$($(BIN)/unif2ace-data report demo/shards)  the private one, with what was dropped"
-	@echo "  demo/shards/                  shards with captions and questions, ledger, index, datasheet"
+	@echo "  demo/shards/                  shards with captions and questions, ledger, index, card, datasheet"
 	@echo "  demo/questions.jsonl          the questions, one a line"
+
+datasheet: $(VENV)/base.stamp
+	$(BIN)/python tools/datasheet.py
 
 test: lint quick slow
 	@echo "all checks passed: ruff, mypy, quick and slow tests"

@@ -103,6 +103,8 @@ def print_published(done: dict[str, Any]) -> None:
     print(f"{done['visibility']}{gated}, {done['commits']} commits" + (f", tag {done['tag']}" if done["tag"] else ""))
     print(f"commit   {done['commit']}")
     print(f"root     {done['root_sha256']}")
+
+
 def print_found(out: Path, found: list[Found], notes: list[str]) -> None:
     """What `remove` would take out: on stderr, since it is asked about."""
     samples, why = sum(len(f.keys) for f in found), Counter(f.why for f in found)
@@ -130,6 +132,8 @@ def print_receipt(out: Path, receipt: dict[str, Any]) -> None:
             "note: the journal holds answers of an older version that do not tell whom they are about: "
             "`unif2ace-data build --clean` deletes them all"
         )
+
+
 def print_drawn(drawn: Exported) -> None:
     print(
         f"{drawn.items} items about {drawn.samples} samples, from {drawn.strata_drawn} of {drawn.strata} strata "

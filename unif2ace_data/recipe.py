@@ -207,6 +207,16 @@ class Alarm(Section):
     )
 
 
+class Release(Section):
+    """What somebody who knows states about licences (docs/licences.md). Nothing here decides a byte of the shards."""
+
+    licence: str = Field("", description="what the dataset is released under: the Hub's id, such as cc-by-4.0")
+    licence_name: str = Field("", description="its name, where `licence` is `other`")
+    licence_link: str = Field("", description="where it stands in full, where `licence` is `other`")
+    photographs: str = Field("", description="the licence of photographs whose own is not stated or not understood")
+    models: str = Field("", description="the licence of the models that wrote captions or questions")
+
+
 class Recipe(Section):
     name: str = "embedded"
     sources: list[SourceSpec] = []
@@ -227,6 +237,7 @@ class Recipe(Section):
     qa: Qa = Qa()
     shards: Shards = Shards()
     alarm: Alarm = Alarm()
+    release: Release = Release()
 
 
 def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe:

@@ -31,13 +31,16 @@ def write_datasheet(
     stats: compute_stats; recipe: the resolved recipe; manifests: those of the sources, in the recipe's order.
     Raises UserError where a block of the present file is not closed, or stands there twice.
     """
-    answers = people_blocks(target) if target.is_file() else {}
+    text = datasheet_text(stats, recipe, manifests, people_blocks(target))
+    write_bytes(target, text.encode("utf-8", "replace"))
+
+
+def datasheet_text(
+    stats: dict[str, Any], recipe: dict[str, Any], manifests: list[dict[str, Any]], answers: dict[str, str]
+) -> str:
+    """The whole datasheet; answers: block id -> what people wrote there."""
     asked: list[str] = []
-
-    def people(block: str, question: str) -> str:
-        asked.append(block)
-        return f"**{question}**\n\n<!-- people: {block} -->\n{answers.get(block, OPEN)}\n<!-- /people -->"
-
+    people = asking(answers, asked)
     parts = [
         motivation(people),
         composition(people, stats),
@@ -46,22 +49,39 @@ def write_datasheet(
         uses(people),
         distribution(people, stats, manifests),
         maintenance(people, stats, manifests),
+        *former_answers(people, answers, asked),
     ]
-    former = [block for block in answers if block not in asked]
-    if former:
-        parts.append("\n\n".join(["## Answers to questions no longer asked", *(people(b, b) for b in former)]))
     unanswered = sum(answers.get(block, OPEN).strip() in ("", OPEN) for block in asked)
     head = (
         f"# Datasheet: {md(recipe.get('name', 'dataset'))}\n\n"
         f"Every build writes this file anew, except what stands between `people` marks: that is yours to fill in, and "
         f"it stays. Open questions: {unanswered} of {len(asked)}."
     )
-    write_bytes(target, ("\n\n".join([head, *parts]) + "\n").encode("utf-8", "replace"))
+    return "\n\n".join([head, *parts]) + "\n"
+
+
+# ------------------------------------------------------------------ people's blocks
+
+
+def asking(answers: dict[str, str], asked: list[str]) -> People:
+    """A function that writes a question with its block, filled with the answer at hand; it notes the block in `asked`."""
+
+    def people(block: str, question: str) -> str:
+        asked.append(block)
+        return f"**{question}**\n\n<!-- people: {block} -->\n{answers.get(block, OPEN)}\n<!-- /people -->"
+
+    return people
+
+
+def former_answers(people: People, answers: dict[str, str], asked: list[str]) -> list[str]:
+    """Answers to what is not asked any more, under a heading; nothing where there are none."""
+    former = [block for block in answers if block not in asked]
+    return ["\n\n".join(["## Answers to questions no longer asked", *(people(b, b) for b in former)])] if former else []
 
 
 def people_blocks(target: Path) -> dict[str, str]:
-    """Id -> text of each block between people's marks."""
-    text = target.read_text("utf-8", "replace")
+    """Id -> text of each block between people's marks; empty where there is no file. Raises UserError where one is damaged."""
+    text = target.read_text("utf-8", "replace") if target.is_file() else ""
     found: dict[str, str] = {}
     current, start = "", 0
     for mark in MARK.finditer(text):

@@ -20,7 +20,7 @@ from unif2ace_data.captions.text import text_config
 from unif2ace_data.curate.removal import face_kind
 from unif2ace_data.faces.analyse import analysis_config, config_hash
 from unif2ace_data.faces.engine import find_pack
-from unif2ace_data.recipe import Captions, Llm, Recipe, SourceSpec
+from unif2ace_data.recipe import Captions, Llm, Recipe, Release, SourceSpec
 from unif2ace_data.release.read import read_mapping
 from unif2ace_data.run import pack as packing
 from unif2ace_data.run.captioning import (
@@ -82,6 +82,7 @@ def build(
     manifests = [load_manifest(spec.manifest) for spec in recipe.sources]
     check_places(recipe, out)
     check_limit(out, limit)
+    recipe = with_release(out, recipe)
     pack = find_pack(recipe.faces.engine)
     config = analysis_config(recipe.faces, pack, recipe.filters.nsfw is not None)
     config_id, crops_id = config_hash(config), config_hash([config, recipe.faces.align.model_dump()])
@@ -154,7 +155,7 @@ def build(
             }
             for p in planned
         ]  # fmt: skip
-        resolved = resolved_recipe(recipe, engine, config, manifests, digits)
+        resolved = resolved_recipe(recipe, engine, config, pack, manifests, digits)
         resolved = merged(resolved, orjson.loads(store.fact(ASKED, "{}")))
         root = describe(out, store, shards, decision, resolved, manifests)
         said = decision.notes + captions_note + unasked(out)
@@ -281,6 +282,14 @@ def with_recaption(store: WorkStore, recipe: Recipe, captions_anew: bool) -> tup
     captions, llm = Captions.model_validate(chosen["captions"]), Llm.model_validate(chosen["llm"])
     note = f"captions stay those of {captions.engine} {llm.model}, as asked for before; --captioner grounded goes back"
     return recipe.model_copy(update={"captions": captions, "llm": llm}), [note]
+
+
+def with_release(out: Path, recipe: Recipe) -> Recipe:
+    """The recipe with what `card --set release.…` stated of the dataset at `out`, where it states nothing of its own."""
+    there = read_mapping(out / "recipe.yaml").get("release")
+    if recipe.release != Release() or not there:
+        return recipe
+    return recipe.model_copy(update={"release": Release.model_validate(there)})
 
 
 def unasked(out: Path) -> list[str]:

@@ -14,11 +14,13 @@ from unif2ace_data import __version__
 from unif2ace_data.captions.grounded import captioner
 from unif2ace_data.captions.text import attribute_model
 from unif2ace_data.curate.removal import TOMBSTONES
-from unif2ace_data.faces.engine import sha256_file
+from unif2ace_data.faces.engine import Pack, sha256_file
 from unif2ace_data.llm.engine import Engine, told_model
 from unif2ace_data.llm.prompts import CAPTION_PROMPTS, load_prompts
 from unif2ace_data.recipe import Llm, Recipe
-from unif2ace_data.release.datasheet import write_datasheet
+from unif2ace_data.release.card import card_text
+from unif2ace_data.release.croissant import croissant_bytes
+from unif2ace_data.release.datasheet import datasheet_text, people_blocks
 from unif2ace_data.release.report import write_report
 from unif2ace_data.release.stats import compute_stats
 from unif2ace_data.resources import resource
@@ -42,14 +44,21 @@ LIBRARIES = (
 )
 
 
+# What tells of the shards, in every dataset; the ledgers of the kept come on top.
+DESCRIPTIONS = ("recipe.yaml", "stats.json", "DATASHEET.md", "README.md", "croissant.json", "report.html")
+
+
 def digest(data: object) -> str:
     return hashlib.sha256(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def resolved_recipe(
-    recipe: Recipe, engine: Engine | None, config: dict[str, object], manifests: list[Manifest], digits: int
+    recipe: Recipe, engine: Engine | None, config: dict[str, object], pack: Pack, manifests: list[Manifest], digits: int
 ) -> dict[str, Any]:
-    """The recipe as it ran: prefix depth decided, models and prompts by hash, and no path of the builder's machine."""
+    """The recipe as it ran: prefix depth decided, models and prompts by hash, and no path of the builder's machine.
+
+    The manifests stand in it whole: what a card or a licence check says of the sources holds on any machine.
+    """
     resolved = recipe.model_dump()
     # Which dataset a source is decides bytes and is told, by its manifest (whose hash stands below); where a copy of it
     # lies decides nothing, and would give the same dataset another root hash under every folder name.
@@ -60,8 +69,8 @@ def resolved_recipe(
     resolved["qa"].pop("prompts")
     model = attribute_model(recipe)
     resolved["attributes"] = Path(recipe.attributes).name if recipe.attributes else None
-    pack = Path(recipe.faces.engine)
-    resolved["faces"]["engine"] = pack.name if pack.is_dir() else recipe.faces.engine
+    folder = Path(recipe.faces.engine)
+    resolved["faces"]["engine"] = folder.name if folder.is_dir() else recipe.faces.engine
     taxonomy = hashlib.sha256(resource("manifests", "attributes.yaml").read_bytes()).hexdigest()
     return {
         **resolved,
@@ -69,8 +78,10 @@ def resolved_recipe(
             "unif2ace": __version__,
             "analysis": config["version"],
             "models": config["models"],
+            "face_pack": {"name": pack.name, "licence": pack.licence, "non_commercial": pack.non_commercial},
             **({"attribute_model": {"sha256": model[0], "encoder": model[1].encoder.model_dump()}} if model else {}),
             "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+            "manifests": [m.model_dump() for m in manifests],
             "manifests_sha256": {m.name: digest(m.model_dump()) for m in manifests},
             "taxonomy_sha256": taxonomy,
             "captioner": captioner_told(recipe, engine),
@@ -104,29 +115,65 @@ def describe(
     resolved: dict[str, Any],
     manifests: list[Manifest],
 ) -> str:
-    """Recipe, stats, report, datasheet, then the index with every hash; returns the dataset's root hash.
+    """Recipe, stats, datasheet, card, report, then the index with every hash; returns the dataset's root hash.
 
-    Where nothing changed, nothing is written; where something did, the index goes first and comes back last.
+    Where nothing changed, nothing is written; where something did, the index goes first and comes back last. Raises
+    UserError, with nothing changed, where a people's block of the present datasheet or card is damaged.
     """
-    names = ["recipe.yaml", "stats.json", "DATASHEET.md", "report.html", TOMBSTONES]
-    names += [str(ledger_part(Path(), s["name"])) for s in shards]
+    names = companions(shards)
     stats = compute_stats(out, store.folder / "ledger.parquet", decision.notes)
-    fresh = {
-        "recipe.yaml": yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode(),
-        "stats.json": orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n",
-    }
+    fresh = descriptions(out, stats, resolved, [m.model_dump() for m in manifests], shards)
     counts = ledger_counts(decision)
     if (out / INDEX).is_file():
         same = all((out / n).is_file() and (out / n).read_bytes() == data for n, data in fresh.items())
         index, root = index_bytes(shards, files_of(out, names), counts)
         if same and (out / INDEX).read_bytes() == index:
             return root
-        (out / INDEX).unlink()
+    write_descriptions(out, fresh)
+    return write_index(out, shards, files_of(out, names), counts)
+
+
+def descriptions(
+    out: Path,
+    stats: dict[str, Any],
+    resolved: dict[str, Any],
+    manifests: list[dict[str, Any]] | None,
+    shards: list[dict[str, Any]],
+) -> dict[str, bytes]:
+    """Name -> bytes of every description but the report, with the people's blocks of those that are there.
+
+    manifests: None where they are not known; then only recipe and statistics are told. Raises UserError.
+    """
+    told = {
+        "recipe.yaml": yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode(),
+        "stats.json": stats_bytes(stats),
+    }
+    if manifests is None:
+        return told
+    sheet, card = (people_blocks(out / name) for name in ("DATASHEET.md", "README.md"))
+    return {
+        **told,
+        "DATASHEET.md": datasheet_text(stats, resolved, manifests, sheet).encode("utf-8", "replace"),
+        "README.md": card_text(stats, resolved, manifests, shards, card).encode("utf-8", "replace"),
+        "croissant.json": croissant_bytes(stats, resolved, manifests, shards),
+    }
+
+
+def stats_bytes(stats: dict[str, Any]) -> bytes:
+    return orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n"
+
+
+def write_descriptions(out: Path, fresh: dict[str, bytes]) -> None:
+    """Put them in place, and a report of the same numbers. The index goes first: the caller writes it last."""
+    (out / INDEX).unlink(missing_ok=True)
     for name, data in fresh.items():
         write_bytes(out / name, data)
-    write_datasheet(out / "DATASHEET.md", stats, resolved, [m.model_dump() for m in manifests])
     write_report(out / "report.html", out, None, None)
-    return write_index(out, shards, files_of(out, names), counts)
+
+
+def companions(shards: list[dict[str, Any]]) -> list[str]:
+    """Names of everything that may travel beside the shards: descriptions, tombstones, the ledgers of the kept."""
+    return [*DESCRIPTIONS, TOMBSTONES, *(str(ledger_part(Path(), str(shard["name"]))) for shard in shards)]
 
 
 def files_of(out: Path, names: list[str]) -> dict[str, dict[str, Any]]:

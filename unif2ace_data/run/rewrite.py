@@ -15,22 +15,18 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
-from unif2ace_data.curate.removal import TOMBSTONES
+from unif2ace_data.curate.licences import manifests_in
 from unif2ace_data.faces.engine import sha256_file
-from unif2ace_data.release.datasheet import write_datasheet
 from unif2ace_data.release.read import read_mapping
-from unif2ace_data.release.report import write_report
 from unif2ace_data.release.stats import compute_stats
 from unif2ace_data.run import pack as packing
-from unif2ace_data.run.describe import files_of
+from unif2ace_data.run.describe import companions, descriptions, files_of, write_descriptions
 from unif2ace_data.run.erase import erase_private, put_tombstones, write_receipt
 from unif2ace_data.run.pack import Planned, ledger_part
 from unif2ace_data.run.store import WorkStore, text_facts
 from unif2ace_data.schema import SCHEMA_VERSION, Sample, UserError
 from unif2ace_data.shards import INDEX, read_index, read_samples, write_bytes, write_index, write_shard
-from unif2ace_data.sources.manifest import load_manifest
 
 RECAPTION = "recaption"  # the fact that holds what `caption` was told; a later build keeps to it
 ASKED = "asked"  # the fact that holds what the last qa-gen changes in the resolved recipe
@@ -228,37 +224,26 @@ def describe_again(
     store: WorkStore, out: Path, shards: list[dict[str, Any]], counts: dict[str, Any], recipe_changes: dict[str, Any],
     removal: dict[str, Any] | None = None,
 ) -> str:  # fmt: skip
-    """Recipe, stats, datasheet, report and index of a dataset whose shards are in place."""
+    """Recipe, stats, datasheet, card, report and index of a dataset whose shards are in place."""
     (out / INDEX).unlink(missing_ok=True)
     if removal:
         put_tombstones(out, removal["tombstones"])
         earlier = read_mapping(out / "stats.json")
         write_bytes(out / "stats.json", orjson.dumps(earlier | removal["losses"], option=orjson.OPT_INDENT_2) + b"\n")
     recipe = merged(read_mapping(out / "recipe.yaml"), recipe_changes)
-    write_bytes(out / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True).encode())
     full = store.folder / "ledger.parquet"
     stats = compute_stats(out, full if full.is_file() else None)
-    write_bytes(
-        out / "stats.json", orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n"
-    )
-    manifests = manifests_of(store, recipe)
-    if manifests is not None:
-        write_datasheet(out / "DATASHEET.md", stats, recipe, manifests)
-    write_report(out / "report.html", out, None, None)
-    names = ["recipe.yaml", "stats.json", "DATASHEET.md", "report.html", TOMBSTONES]
-    names += [str(ledger_part(Path(), s["name"])) for s in shards]
-    return write_index(out, shards, files_of(out, names), counts)
+    write_descriptions(out, descriptions(out, stats, recipe, manifests_of(store, recipe), shards))
+    return write_index(out, shards, files_of(out, companions(shards)), counts)
 
 
 def manifests_of(store: WorkStore, recipe: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The sources' manifests: as the build kept them, or by name; None where one is not known here."""
+    """The sources' manifests: as the recipe tells them or the build kept them, or by name; None where one is not known."""
     kept = store.fact("manifests")
-    if kept:
+    if kept and "manifests" not in (recipe.get("resolved") or {}):
         return list(orjson.loads(kept))
-    try:
-        return [load_manifest(source["manifest"]).model_dump() for source in recipe.get("sources", [])]
-    except UserError:
-        return None
+    found = manifests_in(recipe)
+    return found if all(m.get("found", True) for m in found) else None
 
 
 def merged(recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
