@@ -73,3 +73,21 @@ def print_summary(summary: Summary) -> None:
     print(f"ledger   {summary.work / 'ledger.parquet'} (private: every input with its reason)")
     for note in summary.notes:
         print(f"note: {note}")
+
+
+def print_audit(found: dict[str, Any]) -> None:
+    splits = ", ".join(f"{split} {count}" for split, count in found["samples"].items())
+    print(f"{splits}; one person from cosine {found['threshold']:g} ({found['pack']})")
+    for title, sides in (
+        ("one person, by embedding", [*found["splits"], *([found["against"]] if found["against"] else [])]),
+        ("nearly one picture, by perceptual hash", found["copies"]),
+    ):
+        print(title)
+        for side in sides:
+            nearest = max((pair["cosine"] for pair in side["pairs"]), default=None)
+            told = f", nearest {nearest:.3f}" if nearest is not None else ""
+            print(f"  {side['a']} and {side['b']}: {side['over']} pairs{told}")
+    for note in found["notes"]:
+        print(f"note: {note}")
+    print(f"page     {found['page']} (private)")
+    print("no person in two places" if found["holds"] else "PEOPLE IN TWO PLACES")
