@@ -591,6 +591,40 @@ def join(
 
     emit(asdict(done), as_json, show)
     if done.missing and not (partial and done.root_sha256):
+@app.command()
+def audit(
+    shards: ShardsArgument = None,
+    option: ShardsOption = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", help="Another dataset, a folder of pictures, or embeddings (.npy, .npz, .parquet)."),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold", min=-1, max=1, help="Cosine that makes two faces one person (default: the pack's)."
+        ),
+    ] = None,
+    faces: Annotated[
+        str | None, typer.Option("--faces", help="Another face engine than the dataset's: a pack, or a folder.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where the page goes (default: SHARDS.work/audit.html).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Does a person lie in two splits, or in another dataset too? The nearest pairs, on a private page. Exit code 1: yes.
+
+    Example: `unif2ace-data audit shards/`
+    """
+    from dataclasses import asdict
+
+    from unif2ace_data.printed import print_audit
+    from unif2ace_data.run.audit import audit as look
+
+    found = look(dataset(shards, option), against, threshold, out, faces, quiet=as_json)
+    emit(asdict(found), as_json, lambda: print_audit(asdict(found)))
+    if not found.holds:
         raise typer.Exit(1)
 
 

@@ -179,3 +179,19 @@ def print_precision(name: str, row: dict[str, Any]) -> None:
         f"{row['weighted']:.3f} [{row['weighted_low']:.3f}, {row['weighted_high']:.3f}]{covers}"
         + (f"; {unclear}" if unclear else "")
     )
+def print_audit(found: dict[str, Any]) -> None:
+    splits = ", ".join(f"{split} {count}" for split, count in found["samples"].items())
+    print(f"{splits}; one person from cosine {found['threshold']:g} ({found['pack']})")
+    for title, sides in (
+        ("one person, by embedding", [*found["splits"], *([found["against"]] if found["against"] else [])]),
+        ("nearly one picture, by perceptual hash", found["copies"]),
+    ):
+        print(title)
+        for side in sides:
+            nearest = max((pair["cosine"] for pair in side["pairs"]), default=None)
+            told = f", nearest {nearest:.3f}" if nearest is not None else ""
+            print(f"  {side['a']} and {side['b']}: {side['over']} pairs{told}")
+    for note in found["notes"]:
+        print(f"note: {note}")
+    print(f"page     {found['page']} (private)")
+    print("no person in two places" if found["holds"] else "PEOPLE IN TWO PLACES")
