@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ["build", "caption", "qa-gen", "verify", "stats", "report", "show", "doctor", "publish", "pull"]
-COMMANDS = ["build", "caption", "qa-gen", "verify", "stats", "report", "show", "doctor", "review"]
+COMMANDS = [
+    "build", "caption", "qa-gen", "verify", "stats", "report", "show", "doctor", "card", "annotations", "join", "audit", "review",
+    "remove", "publish", "pull",
+]  # fmt: skip
 
 
 def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

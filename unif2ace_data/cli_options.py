@@ -1,0 +1,29 @@
+"""Options that several commands of `unif2ace-data` have, and what they mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unif2ace_data.schema import UserError
+
+ShardsArgument = Annotated[Path | None, typer.Argument(help="The dataset (default: shards/).", show_default=False)]
+ShardsOption = Annotated[Path | None, typer.Option("--shards", help="The same, as an option.", show_default=False)]
+
+
+def source_spec(text: str) -> Any:
+    """`PATH` or `MANIFEST=PATH` (a path that exists as written is a path)."""
+    from unif2ace_data.recipe import SourceSpec
+
+    name, separator, path = text.partition("=")
+    if separator and not Path(text).exists():
+        return SourceSpec(path=path, manifest=name)
+    return SourceSpec(path=text)
+
+
+def dataset(argument: Path | None, option: Path | None) -> Path:
+    if argument and option and argument != option:
+        raise UserError(f"two datasets: {argument} and --shards {option}", 2)
+    return argument or option or Path("shards")
