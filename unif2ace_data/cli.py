@@ -398,8 +398,8 @@ def card(
         raise typer.Exit(1)
 
 
-@app.command()
-def annotations(
+@app.command("annotations")
+def annotations_only(
     shards: ShardsArgument = None,
     option: ShardsOption = None,
     out: Annotated[Path, typer.Option("--out", help="A new folder.")] = Path("annotations"),
