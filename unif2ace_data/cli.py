@@ -343,6 +343,116 @@ def model_changes(section: str, engine: str | None, model: str | None, base_url:
 
 for command in cli_release.COMMANDS:
     app.command()(command)
+def source_spec(text: str) -> Any:
+    """`PATH` or `MANIFEST=PATH` (a path that exists as written is a path)."""
+    from unif2ace_data.recipe import SourceSpec
+
+    name, separator, path = text.partition("=")
+    if separator and not Path(text).exists():
+        return SourceSpec(path=path, manifest=name)
+    return SourceSpec(path=text)
+
+
+def dataset(argument: Path | None, option: Path | None) -> Path:
+    if argument and option and argument != option:
+        raise UserError(f"two datasets: {argument} and --shards {option}", 2)
+    return argument or option or Path("shards")
+
+
+@app.command()
+def card(
+    shards: ShardsArgument = None,
+    option: ShardsOption = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing: count again, and fail where a number is not the data's.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="release.KEY=VALUE: what you state of licences. Repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Dataset card, datasheet and Croissant file, written anew from the data, or checked against it.
+
+    Example: `unif2ace-data card shards/ --check`
+    """
+    from dataclasses import asdict
+
+    from unif2ace_data.recipe import check_settings
+    from unif2ace_data.run import card as stage
+
+    out = dataset(shards, option)
+    check_settings(settings or [], "card", ("release",))
+    if not check:
+        root = stage.write_card(out, settings or [])
+        emit({"root_sha256": root}, as_json, lambda: print(f"{out / 'README.md'}\nroot     {root}"))
+        return
+    if settings:
+        raise UserError("--check writes nothing, so --set has no place beside it", 2)
+    found = stage.check_card(out)
+
+    def show() -> None:
+        for difference in found:
+            print(difference)
+        print(f"{out}: {len(found)} lines that the data contradict" if found else f"{out}: every number holds")
+
+    emit({"holds": not found, "differences": [asdict(d) for d in found]}, as_json, show)
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command("annotations")
+def annotations_only(
+    shards: ShardsArgument = None,
+    option: ShardsOption = None,
+    out: Annotated[Path, typer.Option("--out", help="A new folder.")] = Path("annotations"),
+    as_json: Json = False,
+) -> None:
+    """The dataset without its pictures: records as parquet, sources by id and SHA-256; `join` makes it whole again.
+
+    Example: `unif2ace-data annotations shards/ --out annotations/`
+    """
+    from unif2ace_data.release.annotations import write_annotations
+
+    count = write_annotations(dataset(shards, option), out)
+    emit({"out": str(out), "samples": count}, as_json, lambda: print(f"{out}: annotations of {count} samples"))
+
+
+@app.command()
+def join(
+    folder: Annotated[Path, typer.Argument(help="What `unif2ace-data annotations` wrote.")],
+    src: Annotated[list[str], typer.Option("--src", help="The photographs; `MANIFEST=PATH` as in build. Repeatable.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the dataset goes: a new folder.")] = Path("shards"),
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Make the dataset also where photographs are missing, of the others.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Annotations and a local copy of the photographs, checked by SHA-256, become the dataset again.
+
+    Example: `unif2ace-data join annotations/ --src raw/ --out joined/`
+    """
+    from dataclasses import asdict
+
+    from unif2ace_data.run import join as stage
+
+    done = stage.join(folder, [source_spec(s) for s in src], out, partial)
+
+    def show() -> None:
+        for lost in done.missing[:10]:
+            print(f"{lost.reason:<10} {lost.source_id} {lost.detail}".rstrip())
+        if done.missing:
+            print(f"{len(done.missing)} samples lack their photograph: {done.ledger} lists them")
+        if done.root_sha256:
+            print(
+                f"{out}: {done.samples} samples; {done.identical} of {done.shards} shards as they were, byte for byte"
+            )
+            print(f"root     {done.root_sha256}")
+        else:
+            print(f"{out}: not written (--partial makes the dataset of the others)")
+
+    emit(asdict(done), as_json, show)
+    if done.missing and not (partial and done.root_sha256):
+        raise typer.Exit(1)
 
 
 def main() -> None:

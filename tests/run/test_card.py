@@ -110,6 +110,8 @@ def test_what_is_stated_of_licences_stays_over_a_later_build(built: Path, exampl
     assert "license: cc-by-4.0" in (out / "README.md").read_text() and verify(out).holds
     build(RECIPE.model_copy(update={"sources": [SourceSpec(path=str(examples))]}), out, quiet=True)
     assert read_mapping(out / "recipe.yaml")["release"]["licence"] == "cc-by-4.0" and check_card(out) == []
+    write_card(out, ["release.licence="])
+    assert read_mapping(out / "recipe.yaml")["release"]["licence"] == ""
 
 
 def test_a_broken_block_or_setting_changes_nothing(shards: Path) -> None:

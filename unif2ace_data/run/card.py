@@ -99,6 +99,7 @@ def stated(out: Path, changes: list[str]) -> dict[str, Any]:
     section = {"release": dict(recipe.get("release") or {})}
     for change in changes:
         set_key(section, change)
+    section["release"] = {key: "" if value is None else value for key, value in section["release"].items()}
     told = validated(section, "recipe.yaml with what you set").release
     return {**recipe, "release": told.model_dump()} if changes or "release" in recipe else recipe
 
