@@ -7,6 +7,7 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import orjson
 import pytest
@@ -242,8 +243,10 @@ def test_label_studios_export_is_read(tmp_path: Path) -> None:
     assert [(r, a.key, a.answer, a.right) for r, a in found.answers] == [
         ("ls3", "k", "no", "none"), ("ls4", "l", "no", ""), ("ls3", "m", "cannot_tell", ""),
     ]  # fmt: skip
-    for value in ("yes", "no", "cannot_tell"):
-        assert f'<Choice value="{value}"' in LABELLING
+    config = ElementTree.fromstring(LABELLING)
+    answers, right = config.findall(".//Choices")
+    assert [c.get("value") for c in answers] == ["yes", "no", "cannot_tell"] and right.get("value") == "$options"
+    assert [c.get("name") for c in (answers, right)] == ["answer", "right"]
 
 
 @pytest.mark.parametrize(
