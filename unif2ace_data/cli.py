@@ -341,8 +341,10 @@ def model_changes(section: str, engine: str | None, model: str | None, base_url:
     return changes + ([f"llm.base_url={dumps(base_url)}"] if base_url else [])
 
 
-for command in cli_release.COMMANDS:
-    app.command()(command)
+for name, command in cli_release.COMMANDS.items():
+    app.command(name)(command)
+
+
 def source_spec(text: str) -> Any:
     """`PATH` or `MANIFEST=PATH` (a path that exists as written is a path)."""
     from unif2ace_data.recipe import SourceSpec

@@ -61,7 +61,7 @@ def card(
         raise typer.Exit(1)
 
 
-def annotations(
+def annotations_alone(
     shards: ShardsArgument = None,
     option: ShardsOption = None,
     out: Annotated[Path, typer.Option("--out", help="A new folder.")] = Path("annotations"),
@@ -278,4 +278,13 @@ def pull(
     emit(done, as_json, show)
 
 
-COMMANDS = (card, annotations, join, audit, review, remove, publish, pull)
+COMMANDS = {
+    "card": card,
+    "annotations": annotations_alone,
+    "join": join,
+    "audit": audit,
+    "review": review,
+    "remove": remove,
+    "publish": publish,
+    "pull": pull,
+}
