@@ -183,7 +183,7 @@ def test_stats_notice_a_shard_that_is_missing_or_cut(home: Path, tmp_path: Path)
 def test_an_unfinished_build_is_told_from_a_folder_that_is_no_dataset(home: Path, tmp_path: Path) -> None:
     shutil.copytree(home / "shards", tmp_path / "shards")
     (tmp_path / "shards" / "index.json").unlink()
-    assert "run `unif2ace-data build` again to finish" in cli("stats", cwd=tmp_path).stderr
+    assert "`unif2ace-data build`, again to finish" in cli("stats", cwd=tmp_path).stderr
 
 
 def test_two_datasets_at_once_are_wrong_usage(home: Path) -> None:
