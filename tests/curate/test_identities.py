@@ -87,7 +87,9 @@ def test_a_chain_of_strangers_is_crowded_until_the_threshold_is_raised() -> None
     apart = np.stack([np.zeros(300), np.zeros(300), np.ones(300)], 1)
     vectors = np.concatenate([chain, apart[:5]]).astype(np.float32)
     assert crowded(cluster_identities(vectors, 0.9)) == 300
-    assert crowded(np.arange(500)) == 0 and crowded(np.zeros(20, np.int64)) == 0 and crowded(np.zeros(21, np.int64)) == 21
+    assert (
+        crowded(np.arange(500)) == 0 and crowded(np.zeros(20, np.int64)) == 0 and crowded(np.zeros(21, np.int64)) == 21
+    )
     assert uncrowded_cosine(vectors, 0.9) is None  # neighbours stay nearer than any threshold tried
     spread = people(300, 2, 12, 0.05, 1)[0]
     cosine = uncrowded_cosine(spread, 0.6)

@@ -22,6 +22,7 @@ from unif2ace_data.release.report import write_report
 from unif2ace_data.release.stats import compute_stats
 from unif2ace_data.resources import resource
 from unif2ace_data.run.decide import Decision
+from unif2ace_data.run.fairness import measured_fairness
 from unif2ace_data.run.pack import ledger_part
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.shards import INDEX, index_bytes, write_bytes, write_index
@@ -109,7 +110,7 @@ def describe(
     """
     names = ["recipe.yaml", "stats.json", "DATASHEET.md", "report.html"]
     names += [str(ledger_part(Path(), s["name"])) for s in shards]
-    stats = compute_stats(out, store.folder / "ledger.parquet", decision.notes)
+    stats = compute_stats(out, store.folder / "ledger.parquet", decision.notes, measured_fairness(store, out))
     fresh = {
         "recipe.yaml": yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode(),
         "stats.json": orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n",

@@ -24,6 +24,7 @@ from unif2ace_data.release.report import write_report
 from unif2ace_data.release.stats import compute_stats
 from unif2ace_data.run import pack as packing
 from unif2ace_data.run.describe import files_of
+from unif2ace_data.run.fairness import measured_fairness
 from unif2ace_data.run.pack import Planned, ledger_part
 from unif2ace_data.run.store import WorkStore, text_facts
 from unif2ace_data.schema import SCHEMA_VERSION, Sample, UserError
@@ -194,7 +195,7 @@ def describe_again(
     recipe = merged(read_mapping(out / "recipe.yaml"), recipe_changes)
     write_bytes(out / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True).encode())
     full = store.folder / "ledger.parquet"
-    stats = compute_stats(out, full if full.is_file() else None)
+    stats = compute_stats(out, full if full.is_file() else None, fairness=measured_fairness(store, out))
     write_bytes(
         out / "stats.json", orjson.dumps(stats, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n"
     )
