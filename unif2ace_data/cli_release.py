@@ -197,6 +197,10 @@ def remove(
         Path | None,
         typer.Option("--like", help="A photo: the same file, picture or face. Read the list before you agree."),
     ] = None,
+    published: Annotated[
+        str | None,
+        typer.Option("--published", help="user/name: there too, with every older version of the dataset. Not undone."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -220,7 +224,10 @@ def remove(
             raise UserError("nothing was removed")
 
     receipt = stage(out, Selector(key, source_id, sha256, like), agree, quiet=as_json)
-    # `--published user/name` (release/hub.py) continues here: what was published is replaced by what stands in `out` now.
+    if published:
+        from unif2ace_data.release.hub import republish_without
+
+        receipt["hub"] = republish_without(out, published, quiet=as_json)
     emit(receipt, as_json, lambda: print_receipt(out, receipt))
 
 

@@ -104,7 +104,13 @@ def close_hashes(hashes: np.ndarray, distance: int) -> Iterator[tuple[int, int]]
 
 
 def close_embeddings(embeddings: np.ndarray, min_cosine: float) -> Iterator[tuple[int, int, float]]:
-    """All pairs (a < b, cosine) of unit vectors (N, D) float32 with at least this cosine (faiss, exact, in blocks)."""
+    """All pairs (a < b, cosine) of unit vectors (N, D) float32 with at least this cosine."""
+    for a, b, cosines in close_blocks(embeddings, min_cosine):
+        yield from zip(a.tolist(), b.tolist(), cosines.tolist(), strict=True)
+
+
+def close_blocks(embeddings: np.ndarray, min_cosine: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The same pairs as arrays a, b (P,) int64 and cosines (P,), block by block (faiss, exact)."""
     if len(embeddings) < 2:
         return
     vectors = np.ascontiguousarray(embeddings, np.float32)
@@ -113,8 +119,6 @@ def close_embeddings(embeddings: np.ndarray, min_cosine: float) -> Iterator[tupl
     index.add(vectors)
     for start in range(0, len(vectors), 4096):
         limits, cosines, ids = index.range_search(vectors[start : start + 4096], min_cosine)
-        for row in range(len(limits) - 1):
-            a = start + row
-            for at in range(int(limits[row]), int(limits[row + 1])):
-                if int(ids[at]) > a:
-                    yield a, int(ids[at]), float(cosines[at])
+        rows = start + np.repeat(np.arange(len(limits) - 1), (limits[1:] - limits[:-1]).astype(np.int64))
+        once = ids > rows
+        yield rows[once], ids[once].astype(np.int64), cosines[once]

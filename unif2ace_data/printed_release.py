@@ -104,6 +104,14 @@ def print_receipt(out: Path, receipt: dict[str, Any]) -> None:
             "note: the journal holds answers of an older version that do not tell whom they are about: "
             "`unif2ace-data build --clean` deletes them all"
         )
+    if "hub" in receipt:
+        purged = receipt["hub"]["purged"]
+        print(
+            f"Hub      {purged['repo']} holds {receipt['root_after'][:12]} alone: {len(purged['tags_deleted'])} tags, "
+            f"{len(purged['commits_dropped'])} commits and {len(purged['objects_deleted'])} files of older versions deleted"
+        )
+        for line in purged["cannot_be_undone"]:
+            print(f"  beyond reach: {line}")
 
 
 def print_published(done: dict[str, Any]) -> None:

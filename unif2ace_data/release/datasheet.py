@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from unif2ace_data.release.fairness import balance_rows, warning_lines
 from unif2ace_data.release.report import REASON_TEXT
 from unif2ace_data.schema import UserError
 from unif2ace_data.shards import write_bytes
@@ -145,10 +146,29 @@ def composition(people: People, stats: dict[str, Any]) -> str:
             "about a person.",
             "**Does it hold what could identify or harm somebody?** Faces, which identify. No face embeddings, no "
             "measurements of skin tone, and nothing that infers ethnicity, religion, orientation or a name.",
+            *groups(stats),
             *notes(stats),
             people("composition-gaps", "What is missing, wrong or lopsided in it, and who is hardly in it?"),
         ]
     )
+
+
+def groups(stats: dict[str, Any]) -> list[str]:
+    """Who is in it by apparent group, and which filters removed one group more than the others."""
+    rows, warned = balance_rows(stats), warning_lines(stats)
+    if not rows:
+        return []
+    uneven = ["\n".join(["**Filters that removed one group markedly more:**", "", *(f"- {md(w)}" for w in warned)])]
+    return [
+        f"**Who is in it?** By what the measurements make of the pictures; groups of fewer than "
+        f"{stats['fairness']['min_count']} are left out.",
+        table(("by", "group", "samples", "share", "attributes a sample", "questions a sample"), rows),
+        *(
+            uneven
+            if warned
+            else ["No filter removed one group markedly more than the others (stats.json: `fairness`)."]
+        ),
+    ]
 
 
 def notes(stats: dict[str, Any]) -> list[str]:

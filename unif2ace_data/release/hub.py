@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from unif2ace_data.curate.licences import check_release
 from unif2ace_data.release.hub_client import (
     TYPE,
     WAITS,
@@ -41,14 +42,6 @@ BATCH_FILES = 100
 BATCH_BYTES = 10_000_000_000
 
 
-def gate(out: Path) -> None:
-    """Whether the dataset at `out` may be released at all; raises UserError where it may not.
-
-    The licence check (`unif2ace_data.curate.licences.check_release`) belongs here: `publish` calls this first, also in a
-    dry run, before it speaks to the Hub.
-    """
-
-
 def publish(
     out: Path,
     repo: str,
@@ -64,7 +57,7 @@ def publish(
     """
     checked_repo(repo)
     api = hub_client(quiet, write=True)
-    gate(out)
+    check_release(out)
     files = leaving(out)
     before = patiently(repo, lambda: may_write(api, repo), quiet)
     plan = compare(files, before)

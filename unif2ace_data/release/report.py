@@ -20,6 +20,7 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from unif2ace_data.release.claims import claim_rows
+from unif2ace_data.release.fairness import balance_rows, rate_rows, warning_lines
 from unif2ace_data.release.read import ledger_batches, read_mapping, strided_samples
 from unif2ace_data.release.stats import BINS, compute_stats
 from unif2ace_data.schema import Attribute, Claim, Sample, UserError
@@ -91,6 +92,7 @@ def write_report(target: Path, out: Path, work: Path | None, thumbnail: Callable
         cards = [card(sample, jpeg) for sample, jpeg in strided_samples(out, most)]
         try:
             parts = {"funnel": funnel(stats), "charts": charts(stats), "unmeasured": claim_rows(stats["claims"])}
+            parts |= {"rates": rate_rows(stats), "balance": balance_rows(stats), "uneven": warning_lines(stats)}
             html = template.render(**facts, **parts, cards=cards)
         except (KeyError, jinja2.UndefinedError) as error:
             raise UserError(f"{out / 'stats.json'} is not of this schema ({error}); build again") from None

@@ -23,6 +23,7 @@ from rich.text import Text
 from unif2ace_data.filters import REASONS
 from unif2ace_data.qa.counts import QaCounts
 from unif2ace_data.release.claims import ClaimCounts, claim_rows
+from unif2ace_data.release.fairness import balance_rows, rate_rows, warning_lines
 from unif2ace_data.release.questions import question_lines, question_tables
 from unif2ace_data.release.read import kept_ledgers, ledger_batches, read_mapping, sample_records, shard_paths, split_of
 from unif2ace_data.schema import SCHEMA_VERSION, SPLITS, UserError
@@ -52,11 +53,14 @@ COLUMNS = ["dataset", "face", "width", "height"]
 MEASURES = ["face_px", "score", "yaw", "pitch", "roll", "sharpness", "brightness"]
 
 
-def compute_stats(out: Path, ledger: Path | None, notes: Sequence[str] | None = None) -> dict[str, Any]:
+def compute_stats(
+    out: Path, ledger: Path | None, notes: Sequence[str] | None = None, fairness: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Statistics of the dataset at `out`, as a JSON-ready dict (docs/report.md lists its fields).
 
     ledger: the full ledger, with drops and failures; None: what only it can tell is taken over from `out`/stats.json,
     and a note says so where there is none. notes: sentences to pass through; None: those of `out`/stats.json.
+    fairness: run/fairness.py; None: the private measurements are gone, and what `out`/stats.json has stays.
     Raises UserError where files are missing or broken, or the sums of ledger and shards do not agree.
     """
     earlier = read_mapping(out / "stats.json")
@@ -76,6 +80,7 @@ def compute_stats(out: Path, ledger: Path | None, notes: Sequence[str] | None = 
         "splits": splits_of(samples),
         "distributions": distributions_of(rows, {} if ledger else earlier.get("distributions", {})),
         **contents_of(samples),
+        "fairness": earlier.get("fairness", {}) if fairness is None else fairness,
         "notes": said,
     }
 
@@ -367,6 +372,7 @@ def render_stats(stats: dict[str, Any]) -> Group:
         *question_lines(qa),
         "licences: " + ", ".join(f"{name or 'not stated'} {n:,}" for name, n in stats["licences"].items()),
         *(f"note: {note}" for note in stats["notes"]),
+        *(f"uneven: {line}" for line in warning_lines(stats)),
     ]
     reasons = [(r["reason"], r["status"], f"{r['rows']:,}") for r in stats["reasons"]]
     splits = [
@@ -392,6 +398,18 @@ def render_stats(stats: dict[str, Any]) -> Group:
             else ()
         ),
         *(part for table in question_tables(qa) for part in grid(*table)),
+        *(
+            grid("dropped by apparent group: rate (95 % interval, of)", rows, numbers=())
+            if (rows := rate_rows(stats))
+            else ()
+        ),
+        *(
+            grid(
+                "kept by apparent group: samples, share, attributes and questions a sample", rows, numbers=(2, 3, 4, 5)
+            )
+            if (rows := [tuple(map(str, row)) for row in balance_rows(stats)])
+            else ()
+        ),
     )
 
 

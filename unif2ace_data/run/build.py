@@ -21,6 +21,7 @@ from unif2ace_data.curate.removal import face_kind
 from unif2ace_data.faces.analyse import analysis_config, config_hash
 from unif2ace_data.faces.engine import find_pack
 from unif2ace_data.recipe import Captions, Llm, Recipe, Release, SourceSpec
+from unif2ace_data.release.fairness import warning_lines
 from unif2ace_data.release.read import read_mapping
 from unif2ace_data.run import pack as packing
 from unif2ace_data.run.captioning import (
@@ -34,6 +35,7 @@ from unif2ace_data.run.captioning import (
 from unif2ace_data.run.decide import RELEASE, Decision, Row, decide
 from unif2ace_data.run.describe import describe, resolved_recipe
 from unif2ace_data.run.erase import in_force
+from unif2ace_data.run.fairness import ANALYSIS
 from unif2ace_data.run.private import work_folder
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.review import keep_reviews
@@ -104,6 +106,7 @@ def build(
         texts_id = caption_config(recipe, engine, evidence_id, crops_id)
         store.set_fact("evidence", evidence_id)
         store.set_fact("crops", crops_id)
+        store.set_fact(ANALYSIS, config_id)
         store.set_fact("manifests", orjson.dumps([m.model_dump() for m in manifests]).decode())
         log.write("build", version=__version__, recipe=recipe.model_dump(), out=str(out), workers=workers)
         inputs = store.list_inputs(listed(recipe, manifests, limit, splits_from))
@@ -158,7 +161,7 @@ def build(
         resolved = resolved_recipe(recipe, engine, config, pack, manifests, digits)
         resolved = merged(resolved, orjson.loads(store.fact(ASKED, "{}")))
         root = describe(out, store, shards, decision, resolved, manifests)
-        said = decision.notes + captions_note + unasked(out)
+        said = decision.notes + captions_note + unasked(out) + warning_lines(read_mapping(out / "stats.json"))
         summary = Summary(
             out=out, work=store.folder, inputs=len({r.source_id for r in decision.rows}), analysed=analysed, cropped=cropped,
             counts=dict(decision.counts()), reasons=dict(decision.reasons()),

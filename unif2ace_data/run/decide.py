@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from unif2ace_data.curate.identities import cluster_identities
+from unif2ace_data.curate.identities import cluster_identities, crowded, uncrowded_cosine
 from unif2ace_data.curate.removal import REMOVED
 from unif2ace_data.curate.splits import assign_splits, join_by_photo
 from unif2ace_data.dedup import Duplicate, face_duplicates, perceptual_duplicates, ranking
@@ -24,6 +24,7 @@ from unif2ace_data.schema import SPLITS, Annotations, FaceRecord, InputRef, Phot
 RELEASE = "@release"  # dataset name of an earlier release's test samples: they guide the splits and are no inputs
 SETTLED = "settled"  # the fact under which recipe the table `settled` holds
 NAN = float("nan")
+MANY = 2000  # our choice: with fewer faces the note about a crowded cluster does not name a threshold
 
 
 @dataclass(slots=True)
@@ -281,15 +282,23 @@ def set_splits(
         )
     for standing, split in zip(kept, splits, strict=True):
         standing.row.split = split
-    largest = Counter(own).most_common(1)[0][1]
-    if largest > max(20, 0.05 * len(own)):
+    largest = crowded(np.array(own, np.int64))
+    if largest:
         notes.append(
             f"one identity cluster holds {largest} of {len(own)} samples: people may have been joined by mistake; "
-            "raise identities.min_cosine, or use a stronger face pack"
+            "raise identities.min_cosine, or use a stronger face pack" + advice(vectors, recipe, pack)
         )
     if released:
         notes.append(f"people of {len(released)} test samples of the earlier release stay in test")
     return notes
+
+
+def advice(vectors: np.ndarray, recipe: Recipe, pack: Pack) -> str:
+    """Where many faces were clustered: from which cosine on no cluster would be crowded."""
+    if len(vectors) < MANY:
+        return ""
+    cosine = uncrowded_cosine(vectors, recipe.identities.min_cosine or pack.identity_cosine)
+    return f" (from {cosine:g} on no cluster would be so large)" if cosine else ""
 
 
 def gate_note(rows: list[Row]) -> list[str]:

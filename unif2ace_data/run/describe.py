@@ -25,6 +25,7 @@ from unif2ace_data.release.report import write_report
 from unif2ace_data.release.stats import compute_stats
 from unif2ace_data.resources import resource
 from unif2ace_data.run.decide import Decision
+from unif2ace_data.run.fairness import measured_fairness
 from unif2ace_data.run.pack import ledger_part
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.shards import INDEX, index_bytes, write_bytes, write_index
@@ -121,7 +122,7 @@ def describe(
     UserError, with nothing changed, where a people's block of the present datasheet or card is damaged.
     """
     names = companions(shards)
-    stats = compute_stats(out, store.folder / "ledger.parquet", decision.notes)
+    stats = compute_stats(out, store.folder / "ledger.parquet", decision.notes, measured_fairness(store, out))
     fresh = descriptions(out, stats, resolved, [m.model_dump() for m in manifests], shards)
     counts = ledger_counts(decision)
     if (out / INDEX).is_file():

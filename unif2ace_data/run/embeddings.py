@@ -230,6 +230,12 @@ def keep(path: Path, part: Part) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+def kept_embeddings(work: Path) -> int:
+    """How many embeddings audits have left in `OUT.work`, for the receipt of its deletion."""
+    parts = map(cached, sorted((work / CACHE).rglob("*.npz")))
+    return sum(len(part.vectors) for part in parts if part)
+
+
 def stacked(vectors: list[np.ndarray]) -> np.ndarray:
     """(N, D) float32 from vectors (D,) or blocks (n, D); empty blocks do not matter."""
     rows = [np.atleast_2d(v) for v in vectors if v.size]

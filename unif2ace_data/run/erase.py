@@ -179,7 +179,13 @@ def erase_private(store: WorkStore, removal: dict[str, Any], shards: list[str]) 
     if path.is_file():
         packing.write_table(path, without(pq.read_table(path), removal["datasets"]))
     (store.folder / "ledger.new.parquet").unlink(missing_ok=True)
-    (store.folder / "report.html").unlink(missing_ok=True)  # with thumbnails; `report` writes it anew
+    for page in ("report.html", "audit.html"):  # with thumbnails; their commands write them anew
+        (store.folder / page).unlink(missing_ok=True)
+    shutil.rmtree(store.folder / "audit", ignore_errors=True)  # embeddings that an audit measured
+    for form in (store.folder / "review").glob(
+        "review.*"
+    ):  # pictures to be judged; what was answered stands in the store
+        form.unlink()
     for cache in (store.folder / "model").glob("*"):  # codes and face features by shard (unif2ace_model)
         if cache.is_dir() and not any(sha256.startswith(cache.name) for sha256 in shards):
             shutil.rmtree(cache, ignore_errors=True)

@@ -18,6 +18,7 @@ from unif2ace_data.llm.journal import JOURNAL, answers_in
 from unif2ace_data.recipe import Recipe, set_key, validated
 from unif2ace_data.release.read import read_mapping
 from unif2ace_data.release.report import write_report
+from unif2ace_data.run.embeddings import kept_embeddings
 from unif2ace_data.run.rewrite import UNDERWAY
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.schema import InputError, UserError
@@ -68,7 +69,7 @@ def clean(out: Path) -> dict[str, Any]:
         "deleted": str(work),
         "files": len(files),
         "bytes": sum(p.stat().st_size for p in files),
-        "face_embeddings": int(faces or 0),
+        "face_embeddings": int(faces or 0) + kept_embeddings(work),
         "model_answers": answers,
         "people_answers": reviews,
     }

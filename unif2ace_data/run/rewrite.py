@@ -23,6 +23,7 @@ from unif2ace_data.release.stats import compute_stats
 from unif2ace_data.run import pack as packing
 from unif2ace_data.run.describe import companions, descriptions, files_of, write_descriptions
 from unif2ace_data.run.erase import erase_private, put_tombstones, write_receipt
+from unif2ace_data.run.fairness import measured_fairness
 from unif2ace_data.run.pack import Planned, ledger_part
 from unif2ace_data.run.store import WorkStore, text_facts
 from unif2ace_data.schema import SCHEMA_VERSION, Sample, UserError
@@ -232,7 +233,7 @@ def describe_again(
         write_bytes(out / "stats.json", orjson.dumps(earlier | removal["losses"], option=orjson.OPT_INDENT_2) + b"\n")
     recipe = merged(read_mapping(out / "recipe.yaml"), recipe_changes)
     full = store.folder / "ledger.parquet"
-    stats = compute_stats(out, full if full.is_file() else None)
+    stats = compute_stats(out, full if full.is_file() else None, fairness=measured_fairness(store, out))
     write_descriptions(out, descriptions(out, stats, recipe, manifests_of(store, recipe), shards))
     return write_index(out, shards, files_of(out, companions(shards)), counts)
 
