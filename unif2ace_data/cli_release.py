@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -223,7 +224,8 @@ def remove(
         if not typer.confirm("Remove them, for good?", default=False, err=True):
             raise UserError("nothing was removed")
 
-    receipt = stage(out, Selector(key, source_id, sha256, like), agree, quiet=as_json)
+    alone = published is not None and (key, source_id, sha256, like) == (None, None, None, None)
+    receipt = {} if alone else stage(out, Selector(key, source_id, sha256, like), agree, quiet=as_json)
     if published:
         from unif2ace_data.release.hub import republish_without
 
@@ -285,7 +287,7 @@ def pull(
     emit(done, as_json, show)
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "card": card,
     "annotations": annotations_alone,
     "join": join,

@@ -93,6 +93,19 @@ def print_found(out: Path, found: list[Found], notes: list[str]) -> None:
 
 
 def print_receipt(out: Path, receipt: dict[str, Any]) -> None:
+    if "keys" in receipt:
+        print_removed(out, receipt)
+    if "hub" in receipt:
+        purged = receipt["hub"]["purged"]
+        print(
+            f"Hub      {purged['repo']} holds {receipt['hub']['published']['root_sha256'][:12]} alone: {len(purged['tags_deleted'])} tags, "
+            f"{len(purged['commits_dropped'])} commits and {len(purged['objects_deleted'])} files of older versions deleted"
+        )
+        for line in purged["cannot_be_undone"]:
+            print(f"  beyond reach: {line}")
+
+
+def print_removed(out: Path, receipt: dict[str, Any]) -> None:
     print(f"{out}: {len(receipt['keys'])} samples of {receipt['photographs']} photographs removed")
     for shard in receipt["shards"]:
         after = f"{shard['after'][:12]} with {shard['samples_after']}" if shard["after"] else "gone"
@@ -104,14 +117,6 @@ def print_receipt(out: Path, receipt: dict[str, Any]) -> None:
             "note: the journal holds answers of an older version that do not tell whom they are about: "
             "`unif2ace-data build --clean` deletes them all"
         )
-    if "hub" in receipt:
-        purged = receipt["hub"]["purged"]
-        print(
-            f"Hub      {purged['repo']} holds {receipt['root_after'][:12]} alone: {len(purged['tags_deleted'])} tags, "
-            f"{len(purged['commits_dropped'])} commits and {len(purged['objects_deleted'])} files of older versions deleted"
-        )
-        for line in purged["cannot_be_undone"]:
-            print(f"  beyond reach: {line}")
 
 
 def print_published(done: dict[str, Any]) -> None:
