@@ -96,9 +96,9 @@ def print_receipt(out: Path, receipt: dict[str, Any]) -> None:
     if "keys" in receipt:
         print_removed(out, receipt)
     if "hub" in receipt:
-        purged = receipt["hub"]["purged"]
+        purged, root = receipt["hub"]["purged"], receipt["hub"]["published"]["root_sha256"]
         print(
-            f"Hub      {purged['repo']} holds {receipt['hub']['published']['root_sha256'][:12]} alone: {len(purged['tags_deleted'])} tags, "
+            f"Hub      {purged['repo']} holds {root[:12]} alone: {len(purged['tags_deleted'])} tags, "
             f"{len(purged['commits_dropped'])} commits and {len(purged['objects_deleted'])} files of older versions deleted"
         )
         for line in purged["cannot_be_undone"]:
