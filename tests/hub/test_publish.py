@@ -107,7 +107,7 @@ def test_private_stays_private_and_a_public_one_is_closed_before_anything_is_sen
 ) -> None:
     assert client.publish("--private")["visibility"] == "private"
     assert client.publish()["visibility"] == "public"
-    (dataset / "README.md").write_text("# Changed\n")
+    (dataset / "README.md").write_text((dataset / "README.md").read_text() + "\nChanged.\n")
     indexed_again(dataset, "README.md")
     client.hub.fault("POST .*/commit/", 403)
     client.refused("publish", "shards", "--repo", REPO, "--private")
@@ -143,7 +143,7 @@ def test_a_dry_run_sends_nothing(client: Client, dataset: Path) -> None:
     assert plan["bytes_to_send"] == sum((dataset / name).stat().st_size for name in named(dataset))
     assert not client.hub.repo_file("datasets", REPO).exists()
     client.publish()
-    (dataset / "README.md").write_text("# Changed\n")
+    (dataset / "README.md").write_text((dataset / "README.md").read_text() + "\nChanged.\n")
     indexed_again(dataset, "README.md")
     before, requests = client.remote(), len(client.hub.log)
     plan = client.publish("--dry-run", "--private")

@@ -57,8 +57,8 @@ def publish(
     """
     checked_repo(repo)
     api = hub_client(quiet, write=True)
-    check_release(out)
     files = leaving(out)
+    check_release(out)
     before = patiently(repo, lambda: may_write(api, repo), quiet)
     plan = compare(files, before)
     if tag:
