@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -330,6 +330,7 @@ def publish(store: WorkStore, planned: list[Planned], out: Path) -> None:
     right = {name for name in wanted if there.get(name) is not None and there[name] == hashes[name]}
     if right == set(wanted) == set(names_in(out)):
         remove_leftovers(staging)
+        remove_strays(out, wanted)  # a kill may have fallen between a shard that goes and its ledger part
         return
     elsewhere = {there[name]: name for name in there if name not in right}
     for name in set(wanted) - right:
@@ -354,11 +355,16 @@ def publish(store: WorkStore, planned: list[Planned], out: Path) -> None:
         if staged.with_suffix(".parquet").is_file():
             staged.with_suffix(".parquet").replace(ledger_part(out, name))
         staged.replace(out / name)
+    remove_strays(out, wanted)
+    remove_leftovers(staging)
+
+
+def remove_strays(out: Path, wanted: Iterable[str]) -> None:
+    """Ledger parts of shards that are gone."""
     parts = {ledger_part(out, name) for name in wanted}
     for part in (out / "ledger").glob("kept-*.parquet"):
         if part not in parts:
             part.unlink()
-    remove_leftovers(staging)
 
 
 def remove_leftovers(staging: Path) -> None:
