@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import html
+import asyncio
 import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
 
@@ -94,16 +95,31 @@ def test_a_person_answers_saves_and_comes_back(page: Path, tmp_path: Path) -> No
 
 
 def in_browser(page: Path, profile: Path) -> dict[str, Any]:
+    """What the page leaves in #found, opened in the browser and read through its debugging port."""
     assert BROWSER
-    options = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--virtual-time-budget=5000",
-        f"--user-data-dir={profile}",
-    ]
-    command = [BROWSER, *options, "--dump-dom", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S)
-    assert found, done.stderr[-2000:]
-    return dict(orjson.loads(html.unescape(found[1])))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", f"--user-data-dir={profile}"]
+    with subprocess.Popen([BROWSER, *options, "about:blank"], stderr=subprocess.PIPE, text=True) as browser:
+        try:
+            assert browser.stderr
+            port = next(
+                m[1] for line in browser.stderr if (m := re.search(r"DevTools listening on ws://[^:]+:(\d+)/", line))
+            )
+            return asyncio.run(asyncio.wait_for(left_in(f"http://127.0.0.1:{port}/json/list", page.as_uri()), 240))
+        finally:
+            browser.kill()
+
+
+async def left_in(tabs: str, page: str) -> dict[str, Any]:
+    async with aiohttp.ClientSession() as session:
+        while not (open_tabs := await (await session.get(tabs)).json(content_type=None)):
+            await asyncio.sleep(0.2)
+        async with session.ws_connect(open_tabs[0]["webSocketDebuggerUrl"]) as tab:
+            await tab.send_json({"id": 1, "method": "Page.navigate", "params": {"url": page}})
+            look = {"expression": "document.getElementById('found')?.textContent || ''"}
+            while True:
+                await tab.send_json({"id": 2, "method": "Runtime.evaluate", "params": look})
+                while (answer := await tab.receive_json())["id"] != 2:
+                    pass
+                if text := answer.get("result", {}).get("result", {}).get("value"):
+                    return dict(orjson.loads(text))
+                await asyncio.sleep(0.2)
