@@ -140,7 +140,7 @@ class Handler(Answers, BaseHTTPRequestHandler):
         try:
             if f and not f["after"]:
                 if f["status"] == 0:
-                    self.rfile.read1()
+                    next(self.chunks(), None)  # in the middle of a large body, if there is one
                     return self.drop()
                 self.body()
                 raise Err(f["status"], f["says"], **f["headers"])
