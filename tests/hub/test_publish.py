@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from publisher import REPO, Client, indexed_again, named, stored, without_shard
+from publisher import CARD, REPO, Client, indexed_again, named, stored, without_shard
 
 from unif2ace_data.shards import INDEX, read_index, write_index
 
@@ -107,7 +107,7 @@ def test_private_stays_private_and_a_public_one_is_closed_before_anything_is_sen
 ) -> None:
     assert client.publish("--private")["visibility"] == "private"
     assert client.publish()["visibility"] == "public"
-    (dataset / "README.md").write_text((dataset / "README.md").read_text() + "\nChanged.\n")
+    (dataset / "README.md").write_text(CARD + "Changed.\n")
     indexed_again(dataset, "README.md")
     client.hub.fault("POST .*/commit/", 403)
     client.refused("publish", "shards", "--repo", REPO, "--private")
@@ -116,7 +116,7 @@ def test_private_stays_private_and_a_public_one_is_closed_before_anything_is_sen
 
 def test_a_public_repo_never_shows_half_a_release(client: Client, dataset: Path) -> None:
     first = client.publish("--tag", "v1.0")
-    (dataset / "README.md").write_text("# Fewer photographs\n")
+    (dataset / "README.md").write_text(CARD + "Fewer.\n")
     indexed_again(dataset, "README.md")
     without_shard(dataset, "validation-000000.tar")
     said = client.refused("publish", "shards", "--repo", REPO, "--tag", "v1.0")
@@ -143,7 +143,7 @@ def test_a_dry_run_sends_nothing(client: Client, dataset: Path) -> None:
     assert plan["bytes_to_send"] == sum((dataset / name).stat().st_size for name in named(dataset))
     assert not client.hub.repo_file("datasets", REPO).exists()
     client.publish()
-    (dataset / "README.md").write_text((dataset / "README.md").read_text() + "\nChanged.\n")
+    (dataset / "README.md").write_text(CARD + "Changed.\n")
     indexed_again(dataset, "README.md")
     before, requests = client.remote(), len(client.hub.log)
     plan = client.publish("--dry-run", "--private")
