@@ -59,9 +59,7 @@ def main() -> None:
         rewriting.erase_private = dying(rewriting.erase_private)
     elif point == "receipt":
         rewriting.write_receipt = dying(rewriting.write_receipt, after=True)
-    elif point == "report":
-        rewriting.write_report = dying(rewriting.write_report)
-    elif point == "describe":
+    elif point in ("report", "describe"):
         describing.write_report = dying(describing.write_report)
     sys.argv = ["unif2ace-data", *sys.argv[sys.argv.index("--") + 1 :]]
     cli.main()
