@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unif2ace_data.curate.splits import assign_splits, join_by_photo, place
@@ -15,6 +15,7 @@ def keys(n: int) -> list[str]:
     return [hashlib.sha256(str(i).encode()).hexdigest()[:32] for i in range(n)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 15), min_size=1, max_size=60))
 def test_no_identity_is_cut(clusters: list[int]) -> None:
     splits, _ = assign_splits(keys(len(clusters)), clusters, Splits())
