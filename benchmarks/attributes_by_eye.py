@@ -28,7 +28,7 @@ import yaml
 from scipy.optimize import minimize
 
 from unif2ace_data.attributes import measure
-from unif2ace_data.curate.precision import wilson
+from unif2ace_data.curate.intervals import wilson
 from unif2ace_data.faces.analyse import Analyser
 from unif2ace_data.recipe import Faces
 from unif2ace_data.schema import Annotations, FaceRecord, UserError

@@ -15,25 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from unif2ace_data.faces.engine import sha256_file
-from unif2ace_data.recipe import SourceSpec, load_recipe
-from unif2ace_data.run.build import build
 from unif2ace_data.shards import read_index, root_hash
 from unif2ace_data.verify import verify
 
 
-@pytest.fixture(scope="module")
-def dataset(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("verify") / "shards"
-    recipe = load_recipe("embedded", ["subjects=adults"]).model_copy(
-        update={"sources": [SourceSpec(path=str(examples))]}
-    )
-    build(recipe, out, quiet=True)
-    return out
-
-
 @pytest.fixture
-def copy(dataset: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(dataset, tmp_path / "shards"))
+def copy(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / "shards"))
 
 
 def reindex(out: Path) -> None:
@@ -109,8 +97,8 @@ def test_a_removed_ledger_row_is_named_even_where_the_index_was_made_to_agree(co
     assert any(f"no row for sample {gone}" in p for p in verify(copy).problems)
 
 
-def test_a_removed_row_of_the_full_ledger_is_named(copy: Path, dataset: Path) -> None:
-    work = dataset.with_name("shards.work")
+def test_a_removed_row_of_the_full_ledger_is_named(copy: Path, built: Path) -> None:
+    work = built.with_name("shards.work")
     shutil.copytree(work, copy.with_name("shards.work"))
     full = copy.with_name("shards.work") / "ledger.parquet"
     table = pq.read_table(full)

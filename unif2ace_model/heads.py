@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from unif2ace_data.curate.precision import wilson
+from unif2ace_data.curate.intervals import wilson
 from unif2ace_data.taxonomy import ValueClaim
 
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)  # our choice: L2, per sample, on standardised features

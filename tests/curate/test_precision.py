@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from unif2ace_data.curate.precision import Z, kappa, outcome, precision_report, wilson
+from unif2ace_data.curate.intervals import wilson
+from unif2ace_data.curate.precision import kappa, outcome, precision_report
 from unif2ace_data.curate.review import Draw, Item
 
 COMMON, RARE = ("smile", "supported", "0.98 and over"), ("smile", "unverified", "no record")
@@ -23,23 +21,6 @@ def said(one: Item, answer: str, reviewer: str = "ab") -> dict[str, str]:
     return {
         "key": one.key, "attribute": one.attribute, "value": one.value, "reviewer": reviewer, "answer": answer, "right": "",
     }  # fmt: skip
-
-
-@given(st.integers(1, 2000), st.data())
-def test_wilsons_ends_are_where_the_test_turns(cases: int, data: st.DataObject) -> None:
-    """The ends solve |p - share| = z sqrt(p (1 - p) / n)."""
-    right = data.draw(st.integers(0, cases))
-    low, high = wilson(right, cases)
-    assert 0 <= low <= right / cases <= high <= 1
-    for p in (low, high):
-        if 0 < p < 1:
-            assert abs(p - right / cases) == pytest.approx(Z * math.sqrt(p * (1 - p) / cases), rel=1e-6)
-
-
-def test_wilson_by_hand() -> None:
-    assert wilson(9, 10) == pytest.approx((0.5958, 0.9821), abs=1e-4)
-    assert wilson(3, 3)[1] == 1.0 and wilson(3, 3)[0] == pytest.approx(3 / (3 + Z * Z))
-    assert wilson(0, 0) == (0.0, 1.0)
 
 
 def test_kappa_by_hand() -> None:

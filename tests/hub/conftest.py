@@ -8,29 +8,13 @@ from pathlib import Path
 
 import pytest
 from local_hub import LocalHub
-from publisher import CARD, Client, Machine, indexed_again
-
-from unif2ace_data.recipe import SourceSpec, load_recipe
-from unif2ace_data.run.build import build
-from unif2ace_data.shards import read_index
-
-
-@pytest.fixture(scope="session")
-def release(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A built dataset of the examples, with a card. Read only: `dataset` is a copy."""
-    out = tmp_path_factory.mktemp("release") / "shards"
-    recipe = load_recipe("embedded", ["subjects=adults"])
-    build(recipe.model_copy(update={"sources": [SourceSpec(path=str(examples))]}), out, quiet=True)
-    if "README.md" not in read_index(out)["files"]:
-        (out / "README.md").write_text(CARD)
-        indexed_again(out, "README.md")
-    return out
+from publisher import Client, Machine
 
 
 @pytest.fixture
-def dataset(release: Path, tmp_path: Path) -> Path:
-    shutil.copytree(release, tmp_path / "shards")
-    shutil.copytree(release.with_name("shards.work"), tmp_path / "shards.work")
+def dataset(built: Path, tmp_path: Path) -> Path:
+    shutil.copytree(built, tmp_path / "shards")
+    shutil.copytree(built.with_name("shards.work"), tmp_path / "shards.work")
     return tmp_path / "shards"
 
 

@@ -17,18 +17,13 @@ from unif2ace_data.shards import INDEX, read_index, write_index
 
 REPO = "user/name"
 TOKEN = "hf_local_write"  # what LocalHub lets `user` write with
-CARD = """---
-license: cc0-1.0
-configs:
-- config_name: default
-  data_files:
-  - {split: train, path: train-*.tar}
-  - {split: validation, path: validation-*.tar}
-  - {split: test, path: test-*.tar}
----
 
-# Five photographs
-"""
+
+def described_again(out: Path, words: str) -> None:
+    """Words at the end of the card, and an index that knows of them."""
+    card = out / "README.md"
+    card.write_text(f"{card.read_text()}\n{words}\n")
+    indexed_again(out, "README.md")
 
 
 def indexed_again(out: Path, *names: str) -> None:

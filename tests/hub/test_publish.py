@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from publisher import CARD, REPO, Client, indexed_again, named, stored, without_shard
+from publisher import REPO, Client, described_again, indexed_again, named, stored, without_shard
 
 from unif2ace_data.shards import INDEX, read_index, write_index
 
@@ -107,8 +107,7 @@ def test_private_stays_private_and_a_public_one_is_closed_before_anything_is_sen
 ) -> None:
     assert client.publish("--private")["visibility"] == "private"
     assert client.publish()["visibility"] == "public"
-    (dataset / "README.md").write_text(CARD + "Changed.\n")
-    indexed_again(dataset, "README.md")
+    described_again(dataset, "Changed.")
     client.hub.fault("POST .*/commit/", 403)
     client.refused("publish", "shards", "--repo", REPO, "--private")
     assert client.remote()["private"]
@@ -116,8 +115,7 @@ def test_private_stays_private_and_a_public_one_is_closed_before_anything_is_sen
 
 def test_a_public_repo_never_shows_half_a_release(client: Client, dataset: Path) -> None:
     first = client.publish("--tag", "v1.0")
-    (dataset / "README.md").write_text(CARD + "Fewer.\n")
-    indexed_again(dataset, "README.md")
+    described_again(dataset, "Fewer.")
     without_shard(dataset, "validation-000000.tar")
     said = client.refused("publish", "shards", "--repo", REPO, "--tag", "v1.0")
     assert "tag v1.0 already" in said and len(client.remote()["commits"]) == 2
@@ -143,8 +141,7 @@ def test_a_dry_run_sends_nothing(client: Client, dataset: Path) -> None:
     assert plan["bytes_to_send"] == sum((dataset / name).stat().st_size for name in named(dataset))
     assert not client.hub.repo_file("datasets", REPO).exists()
     client.publish()
-    (dataset / "README.md").write_text(CARD + "Changed.\n")
-    indexed_again(dataset, "README.md")
+    described_again(dataset, "Changed.")
     before, requests = client.remote(), len(client.hub.log)
     plan = client.publish("--dry-run", "--private")
     assert plan["changed"] == ["README.md", INDEX] and plan["visibility"] == "private"

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from publisher import REPO, Client, indexed_again, named, without_shard
+from publisher import REPO, Client, described_again, named, without_shard
+
+from unif2ace_data.shards import read_samples
 
 GONE = ("validation-000000.tar", "ledger/kept-validation-000000.parquet")
 REMOVE = (
@@ -19,8 +21,7 @@ REMOVE = (
 def released(client: Client, dataset: Path) -> dict[str, Any]:
     """Two tagged releases and a branch that hold what is to be removed; then the dataset without it."""
     first = client.publish("--tag", "v1.0", "--gated", "auto")
-    (dataset / "README.md").write_text("# Better described\n")
-    indexed_again(dataset, "README.md")
+    described_again(dataset, "Better described")
     client.publish("--tag", "v1.0.1")
     client.call(
         f"from huggingface_hub import HfApi\nHfApi().create_branch('{REPO}', branch='draft', repo_type='dataset')\nanswer = 0"
@@ -67,6 +68,26 @@ def test_a_purge_that_was_interrupted_is_completed(client: Client, dataset: Path
     client.hub.faults.clear()
     client.call(REMOVE)
     assert_gone(client, dataset, released)
+
+
+def test_remove_takes_a_photograph_off_the_hub_as_well(client: Client, dataset: Path) -> None:
+    """By the command: here first, then there; what failed there is done by the same command without a selector."""
+    client.publish("--tag", "v1.0")
+    shard = next(path for path in sorted(dataset.glob("*.tar")))
+    key, _ = next(read_samples(shard))
+    old = client.tree()[shard.name]["lfs"]
+    client.hub.fault("/super-squash/", 403, times=20)
+    assert "403" in client.refused("remove", "shards", "--key", key, "--yes", "--published", REPO)
+    assert key not in {k for path in dataset.glob("*.tar") for k, _ in read_samples(path)}
+    client.hub.faults.clear()
+    done = client.run("remove", "shards", "--published", REPO)
+    assert "beyond reach: copies that others downloaded" in done.out
+    repo = client.remote()
+    assert repo["tags"] == {} and repo["commits"][repo["branches"]["main"]]["parents"] == []
+    assert set(client.tree()) == named(dataset) | {".gitattributes"}
+    assert not client.hub.lfs(old).exists()
+    client.pull("copy")
+    assert (client.folder / "copy" / "removed.json").is_file()
 
 
 def test_what_passes_does_not_stop_a_purge(client: Client, dataset: Path, released: dict[str, Any]) -> None:

@@ -18,14 +18,6 @@ from unif2ace_model.train import train
 
 
 @pytest.fixture(scope="session")
-def built(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("built") / "shards"
-    recipe = load_recipe("embedded", ["subjects=adults"])
-    build(recipe.model_copy(update={"sources": [SourceSpec(path=str(examples))]}), out, quiet=True)
-    return out
-
-
-@pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(tmp_path_factory.mktemp("clip") / "tiny-clip")
 

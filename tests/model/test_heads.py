@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unif2ace_data.curate.precision import wilson
 from unif2ace_data.taxonomy import MIN_CASES
 from unif2ace_model.heads import (
     calibration_error,
@@ -60,18 +59,6 @@ def test_noise_is_penalised_harder_than_what_tells() -> None:
 @given(st.lists(st.lists(st.floats(-50, 50), min_size=3, max_size=3), min_size=1, max_size=5))
 def test_softmax_adds_up(logits: list[list[float]]) -> None:
     assert softmax(np.array(logits)).sum(1) == pytest.approx(np.ones(len(logits)))
-
-
-def test_wilson_as_tables_have_it() -> None:
-    assert wilson(29, 30) == pytest.approx((0.833, 0.994), abs=1e-3)
-    assert wilson(0, 0) == (0.0, 1.0)
-
-
-@given(right=st.integers(0, 200), wrong=st.integers(0, 200))
-def test_wilson_holds_the_share(right: int, wrong: int) -> None:
-    low, high = wilson(right, right + wrong)
-    share = right / max(right + wrong, 1)
-    assert 0 <= low <= share + 1e-9 and (share - 1e-9 <= high <= 1 + 1e-9)
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,9 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from unif2ace_data.cli import app
-from unif2ace_data.recipe import SourceSpec, load_recipe
+from unif2ace_data.recipe import SourceSpec
 from unif2ace_data.release.annotations import record_schema, write_annotations
-from unif2ace_data.run.build import build
 from unif2ace_data.run.join import join
 from unif2ace_data.schema import Sample, UserError
 from unif2ace_data.shards import dataset_shards, read_index, read_samples
@@ -21,17 +20,9 @@ from unif2ace_data.verify import verify
 
 
 @pytest.fixture(scope="module")
-def built(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("join") / "shards"
-    recipe = load_recipe("embedded", ["subjects=adults"])
-    build(recipe.model_copy(update={"sources": [SourceSpec(path=str(examples))]}), out, quiet=True)
-    return out
-
-
-@pytest.fixture(scope="module")
-def notes(built: Path) -> Path:
+def notes(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The annotations of the dataset. Read only."""
-    target = built.parent / "annotations"
+    target = tmp_path_factory.mktemp("notes") / "annotations"
     assert write_annotations(built, target) == 5
     return target
 

@@ -20,15 +20,18 @@ import pytest
 from PIL import Image
 
 from unif2ace_data.curate.removal import TOMBSTONES, read_tombstones
+from unif2ace_data.curate.review import unpacked_draw
 from unif2ace_data.llm.engine import Answer
 from unif2ace_data.llm.journal import JOURNAL, Journal
 from unif2ace_data.recipe import SourceSpec, load_recipe
+from unif2ace_data.run.audit import audit
 from unif2ace_data.run.build import Summary, build
 from unif2ace_data.run.find import Photograph, by_key
 from unif2ace_data.run.private import recipe_at, working_store
 from unif2ace_data.run.qa_gen import qa_gen
 from unif2ace_data.run.recaption import recaption
 from unif2ace_data.run.remove import Found, Selector, remove
+from unif2ace_data.run.review import export
 from unif2ace_data.schema import Sample, UserError
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_data.verify import verify
@@ -160,6 +163,24 @@ def test_nothing_of_it_is_left_in_the_private_folder(folder: Path) -> None:
     left = {p.name for p in (work / "model").iterdir()}
     assert left == {s["sha256"][:24] for s in read_index(out)["shards"]} & left and len(left) == 4
     assert not (work / "report.html").exists()
+
+
+def test_private_pages_and_draws_lose_it_too(folder: Path) -> None:
+    """An audit's page and embeddings, a review's form and what was drawn for it: the others' items and the answers stay."""
+    out, work = folder / "shards", folder / "shards.work"
+    key, other = key_of(out, "biden.jpg"), key_of(out, "astronaut.png")
+    root = export(out, 10_000).root_sha256
+    audit(out, quiet=True)
+    (work / "audit" / "of-another-pack.npz").write_bytes(b"")
+    (work / "review" / "precision.json").write_text("{}")
+    assert (work / "audit.html").is_file() and len(list((work / "review").iterdir())) > 1
+    receipt = remove(out, Selector(key=key), agreed, quiet=True)
+    assert not (work / "audit.html").exists() and not (work / "audit").exists()
+    assert [path.name for path in (work / "review").iterdir()] == ["precision.json"]
+    with working_store(out) as store:
+        drawn = {item.key for item in unpacked_draw(root, store.draw(root) or b"").items}
+    assert other in drawn and key not in drawn and receipt["forgotten"]["draws"] > 0
+    assert key.encode() not in b"".join(path.read_bytes() for path in work.glob("work.sqlite*"))
 
 
 def test_tombstones_hold_no_photo_no_embedding_and_no_plain_hash(folder: Path) -> None:

@@ -16,13 +16,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from unif2ace_data.curate.intervals import wilson
 from unif2ace_data.filters import REASONS
 
 MIN_COUNT = 10  # our choice: fewer faces than this are not reported
 LEVEL = 0.05
 POINTS = 0.05  # our choice of "markedly": five points more than the others,
 TIMES, LEAST_POINTS = 2.0, 0.01  # or twice as often and one point more
-Z = 1.959963984540054  # 97.5 % of the normal distribution
 BY_DESIGN = {("yaw", "pose"), ("pitch", "pose"), ("adult", "age")}
 # ITA in degrees, its usual classes from light to dark (Chardon et al. 1991), two by two; of photographs, not of skin.
 TONES = ((41.0, "light"), (10.0, "medium"), (-math.inf, "dark"))
@@ -178,14 +178,6 @@ def balance_of(samples: Iterable[tuple[Groups, Mapping[str, Any]]]) -> dict[str,
 
 
 # ------------------------------------------------------------------ closed forms
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927): inside 0..1, and sound for few hits."""
-    share = hits / count
-    middle = (share + Z * Z / (2 * count)) / (1 + Z * Z / count)
-    half = Z / (1 + Z * Z / count) * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count))
-    return (0.0 if hits == 0 else middle - half), (1.0 if hits == count else middle + half)
 
 
 def fisher(hits: int, count: int, all_hits: int, all_count: int) -> float:

@@ -8,28 +8,14 @@ squares. Strata without an answer stand for nothing; `covers` says how much of t
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+from unif2ace_data.curate.intervals import wilson
 from unif2ace_data.curate.review import Asked, Draw, Stratum
-
-Z = 1.959964  # 95 %, two-sided
-
-
-def wilson(right: float, cases: float) -> tuple[float, float]:
-    """The 95 % Wilson interval of right / cases; both may be effective numbers."""
-    if cases <= 0:
-        return 0.0, 1.0
-    share = right / cases
-    middle = share + Z * Z / (2 * cases)
-    half = Z * math.sqrt(share * (1 - share) / cases + Z * Z / (4 * cases * cases))
-    scale = 1 + Z * Z / cases
-    low, high = (middle - half) / scale, (middle + half) / scale
-    return max(0.0, min(low, share)), min(1.0, max(high, share))  # at 0 and 1 the ends are the share, but for rounding
 
 
 def kappa(pairs: Iterable[tuple[str, str]]) -> float | None:

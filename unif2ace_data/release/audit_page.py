@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from unif2ace_data.release.page import page_template
 from unif2ace_data.release.report import data_uri
 from unif2ace_data.shards import write_bytes
 
@@ -22,13 +21,7 @@ def write_page(target: Path, name: str, audit: dict[str, Any], ours: Pictures, t
 
     Raises UserError where the disk does not take it.
     """
-    template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("audit.html.j2")
+    template = page_template("audit")
     html = template.render(
         name=name,
         audit=audit,

@@ -21,6 +21,7 @@ from plotly.offline import get_plotlyjs
 
 from unif2ace_data.release.claims import claim_rows
 from unif2ace_data.release.fairness import balance_rows, rate_rows, warning_lines
+from unif2ace_data.release.page import page_template
 from unif2ace_data.release.read import ledger_batches, read_mapping, strided_samples
 from unif2ace_data.release.stats import BINS, compute_stats
 from unif2ace_data.schema import Attribute, Claim, Sample, UserError
@@ -67,13 +68,7 @@ def write_report(target: Path, out: Path, work: Path | None, thumbnail: Callable
     stats = read_mapping(out / "stats.json") or compute_stats(out, ledger)
     lost = losses(ledger, thumbnail) if ledger else Losses({}, [], 0)
     recipe = read_mapping(out / "recipe.yaml")
-    template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("report.html.j2")
+    template = page_template("report")
     facts = {
         "stats": stats,
         "private": work is not None or thumbnail is not None,

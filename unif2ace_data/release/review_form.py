@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import orjson
 
 from unif2ace_data.curate.review import INITIALS, KIND, NONE_OF_THESE, Item, other_values
+from unif2ace_data.release.page import page_template
 from unif2ace_data.shards import write_bytes
 from unif2ace_data.taxonomy import load_taxonomy
 
@@ -41,13 +41,7 @@ def write_forms(folder: Path, root: str, name: str, items: Sequence[Item], pictu
     The items of one sample stand together, in the order in which the draw first met it.
     """
     together = grouped(items)
-    template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("review.html.j2")
+    template = page_template("review")
     uris = {key: data_uri(jpeg) for key, jpeg in pictures.items()}
     form = {
         "kind": KIND,

@@ -97,9 +97,8 @@ def build(
         give_up(store, out)
         in_force(store, out, face_kind(recipe.faces.align), crops_id)
         if not store.run and (out / INDEX).is_file():
-            with contextlib.suppress(
-                UserError, OSError, ValueError, tarfile.TarError
-            ):  # a broken dataset is built anew
+            # a broken dataset is built anew
+            with contextlib.suppress(UserError, OSError, ValueError, tarfile.TarError):
                 keep_reviews(store, out)
         recipe, captions_note = with_recaption(store, recipe, captions_anew)
         engine = caption_engine(recipe)

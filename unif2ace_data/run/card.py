@@ -13,7 +13,7 @@ from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.recipe import set_key, validated
 from unif2ace_data.release.read import read_mapping
 from unif2ace_data.release.stats import compute_stats, funnel_place
-from unif2ace_data.run.describe import DESCRIPTIONS, descriptions, files_of, write_descriptions
+from unif2ace_data.run.describe import companions, descriptions, files_of, write_descriptions
 from unif2ace_data.run.private import work_folder
 from unif2ace_data.schema import UserError
 from unif2ace_data.shards import read_index, write_index
@@ -44,8 +44,7 @@ def write_card(out: Path, changes: list[str]) -> str:
     index = read_index(out)
     recipe = stated(out, changes)
     write_descriptions(out, descriptions(out, recount(out, index), recipe, manifests(out, recipe), index["shards"]))
-    files = files_of(out, sorted({*index["files"], *DESCRIPTIONS}))
-    return write_index(out, index["shards"], files, index["counts"])
+    return write_index(out, index["shards"], files_of(out, companions(index["shards"])), index["counts"])
 
 
 def check_card(out: Path) -> list[Difference]:

@@ -16,10 +16,10 @@ from PIL import Image
 from unif2ace_data.curate.removal import Tombstones, face_kind, likeness, look_of, look_of_jpeg, stone_of
 from unif2ace_data.faces.align import crop_jpeg
 from unif2ace_data.faces.analyse import Analyser, analysis_config, config_hash, first_look
-from unif2ace_data.faces.decode import decode
 from unif2ace_data.faces.engine import Pack, find_pack
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.release.read import read_mapping
+from unif2ace_data.run.embeddings import crop_vector
 from unif2ace_data.run.erase import looks_in_store
 from unif2ace_data.run.pack import ledger_part
 from unif2ace_data.run.rewrite import Shard
@@ -189,10 +189,9 @@ def cosines(
                 yield sha256, float((analysis[1] @ vector).max())
         return
     for shard in shards:
-        for _, files in read_samples(out / shard.name):
-            sample = Sample.model_validate_json(files["json"])
-            bgr = np.ascontiguousarray(decode(files["jpg"]).rgb[:, :, ::-1])
-            yield sample.source.sha256, float(analyser.engine.embed(bgr, np.array(sample.face.landmarks)) @ vector)
+        for key, files in read_samples(out / shard.name):
+            face = crop_vector(out / shard.name, key, files["jpg"], files["json"], analyser.engine)
+            yield Sample.model_validate_json(files["json"]).source.sha256, float(face @ vector)
 
 
 # ------------------------------------------------------------------ looks, and who goes along

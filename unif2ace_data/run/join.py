@@ -25,7 +25,7 @@ from unif2ace_data.recipe import Align, SourceSpec
 from unif2ace_data.release.annotations import DATA, DATASET
 from unif2ace_data.release.read import read_mapping
 from unif2ace_data.run.card import recount
-from unif2ace_data.run.describe import DESCRIPTIONS, descriptions, files_of, write_descriptions
+from unif2ace_data.run.describe import companions, descriptions, files_of, write_descriptions
 from unif2ace_data.run.pack import ledger_part, write_table
 from unif2ace_data.schema import InputError, InputRef, Sample, UserError
 from unif2ace_data.shards import INDEX, read_index, write_bytes, write_index, write_shard
@@ -194,4 +194,4 @@ def complete(
         }  # fmt: skip
     stats = recount(out, {**index, "counts": counts})
     write_descriptions(out, descriptions(out, stats, recipe, manifests_in(recipe), shards))
-    return write_index(out, shards, files_of(out, sorted({*index["files"], *DESCRIPTIONS})), counts)
+    return write_index(out, shards, files_of(out, companions(shards)), counts)

@@ -305,9 +305,21 @@ class WorkStore:
             for table in ("crops", "texts", "qa", "qa_next", "settled", "reviews", "reviews_next"):
                 whose = (sha256[:32], f"{sha256[:32]}-", f"{sha256[:32]}.")  # the key, or key-N: "." follows "-"
                 gone[table] += self.db.execute(f"delete from {table} where key=? or (key>=? and key<?)", whose).rowcount
+            gone["draws"] += self._undraw(sha256[:32])
             names = self.db.execute("select source_id from inputs where sha256=?", (sha256,)).fetchall()
             self.mark_removed(name for (name,) in names)
         return gone
+
+    def _undraw(self, photo: str) -> int:
+        """Take a photograph's items out of what was drawn for review: a key is the beginning of the file's hash."""
+        found = 0
+        for root, blob in self.db.execute("select root, json from draws").fetchall():
+            draw = orjson.loads(blob)
+            left = [item for item in draw["items"] if item[0][:32] != photo]
+            if len(left) < len(draw["items"]):
+                found += len(draw["items"]) - len(left)
+                self.put_draw(root, orjson.dumps(draw | {"items": left}))
+        return found
 
     def mark_removed(self, source_ids: Iterable[str]) -> None:
         """These inputs are dropped, unread, for as long as their files are the same."""

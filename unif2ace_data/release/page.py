@@ -1,0 +1,18 @@
+"""The templates of self-contained HTML pages, beside this file: what is put in is escaped, and what is missing is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+
+
+def page_template(name: str) -> jinja2.Template:
+    """`NAME.html.j2` of this folder."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template(f"{name}.html.j2")
