@@ -249,6 +249,60 @@ def evaluation(
         raise UserError(f"not judged: {report['not_judged']}")
 
 
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Option("--a", help="A variant of a dataset, with questions.")],
+    b: Annotated[Path, typer.Option("--b", help="The other variant.")],
+    evaluation: Annotated[Path, typer.Option("--eval", help="The dataset whose held-out samples judge both.")],
+    split: Annotated[str, typer.Option("--split", help="Of the --eval dataset: train, validation or test.")] = "test",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Pairs of runs; under 6 nothing can be shown.")] = 8,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", help="Time for all runs, e.g. 30m.", show_default="the preset's steps"),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="The comparison's folder.")] = Path("comparison"),
+    preset: Annotated[
+        str, typer.Option("--preset", help="A preset: a name in pipelines/ or a YAML file.")
+    ] = "train-compare",
+    primary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--primary", help="A measurement that decides. Repeatable.", show_default="answer_nll, caption_nll"
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Held-out samples at most, evenly spread; 0: all.")] = 0,
+    pictures: Annotated[
+        int, typer.Option("--pictures", min=0, help="Faces that each run generates and the analyser looks at.")
+    ] = 32,
+    settings: Changes = None,
+    as_json: Json = False,
+) -> None:
+    """Which of two datasets teaches a model more: pairs of runs, and an answer with its interval and p.
+
+    The same command goes on after a kill, and with more --seeds adds pairs. Exit code 1: a run crashed.
+
+    Example: `unif2ace-model compare --a shards-a/ --b shards-b/ --eval shards-eval/ --seeds 8 --budget 30m`
+    """
+    from rich.console import Console
+
+    from unif2ace_model.compare import PAGE, asked_for
+    from unif2ace_model.compare import compare as stage
+    from unif2ace_model.compare_table import render
+    from unif2ace_model.config import load_preset
+
+    chosen = load_preset(preset, settings or [])
+    asked = asked_for(a, b, evaluation, split, out, chosen, seeds, budget, primary or [], limit, pictures)
+    report = stage(asked, quiet=as_json)
+
+    def show() -> None:
+        Console().print(render(report))
+        print(f"page     {out / PAGE}")
+
+    emit(report, as_json, show)
+    if report["failed"]:
+        raise typer.Exit(1)
+
+
 def report_json(report: Report) -> dict[str, Any]:
     return {
         "out": str(report.out),

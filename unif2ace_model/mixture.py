@@ -99,6 +99,14 @@ class Mixture:
             for name, stream, size in groups
         }
 
+    def tokens(self, step: int) -> int:
+        """How many tokens a step sees, padding aside."""
+        optim, vocab = self.preset.optim, self.text_vocab
+        und = [self.understood(step * optim.und_batch + place)[0] for place in range(optim.und_batch)]
+        gen = [self.generated(step * optim.gen_batch + place) for place in range(optim.gen_batch)]
+        layouts = [*und, *(generation(caption, codes, vocab) for caption, codes in gen)]
+        return sum(len(layout.text) for layout in layouts)
+
     def understood(self, draw: int) -> tuple[Layout, Record]:
         place, rng = self.drawn(UND_STREAM, draw)
         pairs = self.texts.pairs[place]

@@ -11,6 +11,7 @@ The same dataset and settings give the same weights on one type of machine, on t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sys
@@ -87,20 +88,25 @@ class Kept:
 # ------------------------------------------------------------------ the run
 
 
-def train_tokenizer(shards: Path, out: Path, settings: TokenizerSettings, quiet: bool = False) -> dict[str, Any]:
+def train_tokenizer(
+    shards: Path, out: Path, settings: TokenizerSettings, quiet: bool = False, beside: Sequence[Path] = ()
+) -> dict[str, Any]:
     """Train on `train`, measure on every split, write `out`; what metrics.json says.
 
-    Where `out` holds the tokenizer of this dataset and these settings, nothing is done. Raises UserError: no dataset,
-    another schema, no faces in `train`, `out` taken by something else, a loss that is not finite.
+    beside: further datasets, whose pictures count as this one's (each once). Where `out` holds the tokenizer of this
+    dataset and these settings, nothing is done. Raises UserError: no dataset, another schema, no faces in `train`, `out`
+    taken by something else, a loss that is not finite.
     """
-    index = read_index(shards)
-    check_schema(shards, index)
-    asked = {"dataset": str(index["root_sha256"]), "settings": settings.model_dump()}
+    indices = {folder: read_index(folder) for folder in (shards, *beside)}
+    for folder, index in indices.items():
+        check_schema(folder, index)
+    roots = [str(index["root_sha256"]) for index in indices.values()]
+    asked = {"dataset": "+".join(roots), "settings": settings.model_dump()}
     done = finished(out, asked)
     if done is not None:
         return done
     check_writable(out)
-    learnt, shown = read_pictures(shards, index, settings, quiet)
+    learnt, shown = read_pictures(indices, settings, quiet)
     if not len(learnt):
         raise UserError(
             f"{shards} has no samples in 'train' to learn a tokenizer from: build it with a larger share, "
@@ -156,24 +162,30 @@ def check_writable(out: Path) -> None:
 
 
 def read_pictures(
-    shards: Path, index: dict[str, Any], settings: TokenizerSettings, quiet: bool
+    indices: dict[Path, dict[str, Any]], settings: TokenizerSettings, quiet: bool
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """(crops to learn from, whole crops of each split to measure): (X, side, side, 3) uint8.
 
     The first samples of a split, where it holds more than are wanted: keys are hashes, so their order is one of chance.
     """
     most = {split: settings.photos if split == "train" else -(-settings.photos // 10) for split in SPLITS}
-    count = {split: sum(int(s["samples"]) for s in index["shards"] if s["split"] == split) for split in SPLITS}
+    entries = [(folder, entry) for folder, index in indices.items() for entry in index["shards"]]
+    count = {split: sum(int(s["samples"]) for _, s in entries if s["split"] == split) for split in SPLITS}
     wanted = {split: min(count[split], most[split]) for split in SPLITS}
     learnt: list[np.ndarray] = []
     shown: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     progress = Progress("reading", sum(wanted.values()), quiet)
     taken = dict.fromkeys(SPLITS, 0)
-    for entry in index["shards"]:
+    known: set[tuple[str, bytes]] = set()
+    for folder, entry in entries:
         split = entry["split"]
-        for key, parts in read_samples(shards / entry["name"]):
+        for key, parts in read_samples(folder / entry["name"]):
             if taken[split] == wanted[split]:
                 break
+            picture = (split, hashlib.sha256(parts["jpg"]).digest())
+            if picture in known:
+                continue
+            known.add(picture)
             crop = decode(parts["jpg"]).rgb
             if split == "train":
                 learnt.append(views_of(crop, key, settings.size + settings.shift, 1)[0])

@@ -1,4 +1,4 @@
-"""The templates of self-contained HTML pages, beside this file: what is put in is escaped, and what is missing is an error."""
+"""The templates of self-contained HTML pages: what is put in is escaped, and what is missing is an error."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 import jinja2
 
 
-def page_template(name: str) -> jinja2.Template:
-    """`NAME.html.j2` of this folder."""
+def page_template(name: str, folder: Path = Path(__file__).parent) -> jinja2.Template:
+    """`NAME.html.j2` of a folder (this one: the builder's pages)."""
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
