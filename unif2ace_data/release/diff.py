@@ -14,7 +14,8 @@ from unif2ace_data.release.stats import grid, plain
 
 if TYPE_CHECKING:
     from unif2ace_data.curate.shifts import Distribution
-    from unif2ace_data.run.diff import Dataset, Diff, Found, Names
+    from unif2ace_data.run.diff import Dataset, Diff
+    from unif2ace_data.run.diff_samples import Found, Names
 
 ROWS = 12  # our choice: rows of a table
 DIGITS = 12  # of a key or hash

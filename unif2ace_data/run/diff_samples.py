@@ -9,14 +9,13 @@ where in it they are.
 from __future__ import annotations
 
 import itertools
+import math
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from unif2ace_data.release.read import mapped, parse_record, walk
 from unif2ace_data.schema import UserError
@@ -193,56 +192,85 @@ def merged(a: Iterator[tuple[str, Photo]], b: Iterator[tuple[str, Photo]]) -> It
 # ------------------------------------------------------------------ one photograph
 
 
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A sample with its record, the middle of its landmarks (x, y) and its size, in pixels of the photograph."""
+
+    spot: Spot
+    record: dict[str, Any]
+    middle: tuple[float, float]
+    size: float
+
+
 def compare_photo(found: Samples, mine: Photo, yours: Photo, why_a: Why, why_b: Why) -> None:
-    pairs, only_a, only_b = matched(mine, yours)
-    found.common += len(pairs)
-    for spot in only_a:
-        found.only_a.add(spot.key)
-        found.missing_in_b.setdefault(why_b(spot.key, spot.record(), bool(yours)), Found()).add(spot.key)
-    for spot in only_b:
-        found.only_b.add(spot.key)
-        found.missing_in_a.setdefault(why_a(spot.key, spot.record(), bool(mine)), Found()).add(spot.key)
-    for one, other in pairs:
-        if one.key != other.key:
-            found.rekeyed.add(f"{one.key} -> {other.key}")
-        compare_pair(found, one, other)
-
-
-def matched(mine: Photo, yours: Photo) -> tuple[list[tuple[Spot, Spot]], Photo, Photo]:
-    """(pairs that show one face, the others of mine, the others of yours), in the order of keys."""
-    if [s.key for s in mine] == [s.key for s in yours] and all(
-        s.json_bytes == t.json_bytes for s, t in zip(mine, yours, strict=True)
+    if len(mine) == len(yours) and all(
+        s.key == t.key and s.json_bytes == t.json_bytes for s, t in zip(mine, yours, strict=True)
     ):
-        return list(zip(mine, yours, strict=True)), [], []
-    if not mine or not yours:
-        return [], mine, yours
-    places = [[place_of(spot) for spot in photo] for photo in (mine, yours)]
-    apart = sorted(
-        (float(np.linalg.norm(p - q)) / max(size, other, 1e-9), i, j)
-        for (i, (p, size)), (j, (q, other)) in itertools.product(enumerate(places[0]), enumerate(places[1]))
-    )
-    partner: dict[int, int] = {}
-    for distance, i, j in apart:
-        if distance <= NEAR and i not in partner and j not in partner.values():
-            partner[i] = j
-    left = set(partner.values())
-    return (
-        [(mine[i], yours[partner[i]]) for i in sorted(partner)],
-        [spot for i, spot in enumerate(mine) if i not in partner],
-        [spot for j, spot in enumerate(yours) if j not in left],
-    )
+        for spot, other in zip(mine, yours, strict=True):
+            note(found, spot.key, picture_aspect(spot, other))
+        return
+    pairs, only_a, only_b = matched([face_of(spot) for spot in mine], [face_of(spot) for spot in yours])
+    for face in only_a:
+        found.only_a.add(face.spot.key)
+        found.missing_in_b.setdefault(why_b(face.spot.key, face.record, bool(yours)), Found()).add(face.spot.key)
+    for face in only_b:
+        found.only_b.add(face.spot.key)
+        found.missing_in_a.setdefault(why_a(face.spot.key, face.record, bool(mine)), Found()).add(face.spot.key)
+    for one, other_face in pairs:
+        key, other_key = one.spot.key, other_face.spot.key
+        if key != other_key:
+            found.rekeyed.add(f"{key} -> {other_key}")
+        try:
+            aspects = compare_records(found, key, one.record, other_face.record)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise broken(one.spot, error) from None
+        note(found, key, aspects | picture_aspect(one.spot, other_face.spot))
 
 
-def place_of(spot: Spot) -> tuple[np.ndarray, float]:
-    """(middle of the landmarks (2,), size of the face), in pixels of the photograph."""
+def note(found: Samples, key: str, aspects: set[str]) -> None:
+    """One sample in both, and in what it changed."""
+    found.common += 1
+    for aspect in aspects:
+        found.aspects[aspect].add(key)
+    if aspects:
+        found.changed.add(key)
+
+
+def picture_aspect(mine: Spot, yours: Spot) -> set[str]:
+    return {"picture"} if mine.picture != yours.picture else set()
+
+
+def face_of(spot: Spot) -> Face:
     record = spot.record()
     try:
         image, face = record["image"], record["face"]
-        corner, right, _, down = np.array(image["quad"], np.float64)
-        x, y = np.mean(face["landmarks"], axis=0) / (image["width"], image["height"])
-        return corner + x * (right - corner) + y * (down - corner), float(face["face_px"])
-    except (KeyError, TypeError, ValueError) as error:
+        (left, top), (right_x, right_y), _, (down_x, down_y) = image["quad"]
+        across, down = (sum(p[axis] for p in face["landmarks"]) / len(face["landmarks"]) for axis in (0, 1))
+        across, down = across / image["width"], down / image["height"]
+        x = left + across * (right_x - left) + down * (down_x - left)
+        y = top + across * (right_y - top) + down * (down_y - top)
+        return Face(spot, record, (x, y), float(face["face_px"]))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise broken(spot, error) from None
+
+
+def matched(mine: list[Face], yours: list[Face]) -> tuple[list[tuple[Face, Face]], list[Face], list[Face]]:
+    """(pairs that show one face, nearest first come first served; the others of mine; of yours), each in the order given."""
+    apart = sorted(
+        (math.dist(one.middle, other.middle) / max(one.size, other.size, 1e-9), i, j)
+        for (i, one), (j, other) in itertools.product(enumerate(mine), enumerate(yours))
+    )
+    partner: dict[int, int] = {}
+    taken: set[int] = set()
+    for distance, i, j in apart:
+        if distance <= NEAR and i not in partner and j not in taken:
+            partner[i] = j
+            taken.add(j)
+    return (
+        [(mine[i], yours[partner[i]]) for i in sorted(partner)],
+        [face for i, face in enumerate(mine) if i not in partner],
+        [face for j, face in enumerate(yours) if j not in taken],
+    )
 
 
 def broken(spot: Spot, error: Exception) -> UserError:
@@ -250,19 +278,6 @@ def broken(spot: Spot, error: Exception) -> UserError:
 
 
 # ------------------------------------------------------------------ one sample in both
-
-
-def compare_pair(found: Samples, mine: Spot, yours: Spot) -> None:
-    aspects = {"picture"} if mine.picture != yours.picture else set()
-    if mine.json_bytes != yours.json_bytes:
-        try:
-            aspects |= compare_records(found, mine.key, mine.record(), yours.record())
-        except (KeyError, TypeError, AttributeError) as error:
-            raise broken(mine, error) from None
-    for aspect in aspects:
-        found.aspects[aspect].add(mine.key)
-    if aspects:
-        found.changed.add(mine.key)
 
 
 def compare_records(found: Samples, key: str, mine: dict[str, Any], yours: dict[str, Any]) -> set[str]:
@@ -282,7 +297,7 @@ def compare_records(found: Samples, key: str, mine: dict[str, Any], yours: dict[
         ("attributes", found.attributes, attribute_values),
         ("claims", found.claims, claim_values),
     ):
-        if count_names(counts, values(mine[name]), values(yours[name])):
+        if mine[name] != yours[name] and count_names(counts, values(mine[name]), values(yours[name])):
             aspects.add(name)
     if mine["qa"] != yours["qa"] and compare_questions(found, key, mine["qa"], yours["qa"]):
         aspects.add("questions")
