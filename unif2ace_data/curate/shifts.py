@@ -137,7 +137,7 @@ def compared(place: tuple[str, str], a: Mapping[str, int], b: Mapping[str, int])
     shown = [v for v in values if v.a or v.b]
     return Distribution(
         *place, cases_a, cases_b, round(sum(abs(v.share_b - v.share_a) for v in shown) / 2, 4),
-        [rounded(v) for v in sorted(shown, key=lambda v: (-abs(v.points), v.value))],
+        sorted(map(rounded, shown), key=lambda v: (-abs(v.points), v.value)),
     )  # fmt: skip
 
 
