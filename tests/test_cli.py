@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 COMMANDS = [
-    "build", "caption", "qa-gen", "verify", "stats", "report", "show", "doctor", "card", "annotations", "join", "audit", "review",
-    "remove", "publish", "pull",
+    "build", "caption", "qa-gen", "verify", "stats", "report", "show", "doctor", "card", "annotations", "join", "audit", "diff",
+    "review", "remove", "publish", "pull",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`unif2ace-data`, the commands around a release: card, annotations, audit, review, removal, the Hub. As cli.py, no logic."""
+"""`unif2ace-data`, the commands around a release: card, annotations, audit, diff, review, removal, Hub. As cli.py, no logic."""
 
 from __future__ import annotations
 
@@ -150,6 +150,23 @@ def audit(
         raise typer.Exit(1)
 
 
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A dataset.", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another, or a later version of it.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """What changed from dataset A to B: samples, recipe, losses, distributions. Exit code 0, whatever differs.
+
+    Example: `unif2ace-data diff shards/ larger/`
+    """
+    from unif2ace_data.printed import console
+    from unif2ace_data.release.diff import render_diff
+    from unif2ace_data.run import diff as stage
+
+    found = stage.diff(a, b, quiet=as_json)
+    emit(stage.as_json(found), as_json, lambda: console().print(render_diff(found)))
+
+
 def review(
     shards: ShardsArgument = None,
     option: ShardsOption = None,
@@ -292,6 +309,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "annotations": annotations_alone,
     "join": join,
     "audit": audit,
+    "diff": diff,
     "review": review,
     "remove": remove,
     "publish": publish,

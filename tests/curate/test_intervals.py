@@ -1,4 +1,4 @@
-"""Wilson's interval: by hand, by tables, by another implementation, and by what defines its ends."""
+"""Wilson's interval, and Newcombe's of a difference: by hand, by tables, by another implementation, and by what defines them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from unif2ace_data.curate.intervals import Z, wilson
+from unif2ace_data.curate.intervals import Z, newcombe, wilson
 
 
 def test_wilson_as_tables_have_it() -> None:
@@ -46,3 +46,20 @@ def test_wilson_holds_the_share(right: int, wrong: int) -> None:
     low, high = wilson(right, right + wrong)
     share = right / max(right + wrong, 1)
     assert 0 <= low <= share + 1e-9 and (share - 1e-9 <= high <= 1 + 1e-9)
+
+
+def test_newcombe_as_the_paper_has_it() -> None:
+    """Newcombe 1998, table II, method 10: 56/70 - 48/80, 9/10 - 3/10, 5/56 - 0/29, 10/10 - 0/20."""
+    assert newcombe(48, 80, 56, 70) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+    assert newcombe(3, 10, 9, 10) == pytest.approx((0.1705, 0.8090), abs=1e-4)
+    assert newcombe(0, 29, 5, 56) == pytest.approx((-0.0381, 0.1926), abs=1e-4)
+    assert newcombe(0, 20, 10, 10) == pytest.approx((0.6791, 1.0), abs=1e-4)
+
+
+@given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 300), st.integers(0, 300))
+def test_newcombe_holds_the_difference_and_turns_with_its_sides(r: int, s: int, x: int, y: int) -> None:
+    low, high = newcombe(r, r + s, x, x + y)
+    assert newcombe(x, x + y, r, r + s) == pytest.approx((-high, -low))
+    assert -1.0000001 <= low <= high <= 1.0000001
+    if r + s and x + y:
+        assert low <= x / (x + y) - r / (r + s) <= high
