@@ -42,8 +42,11 @@ class Side(BaseModel):
 
 
 class Plan(BaseModel):
-    """`preset`: as asked for, `with_shared` puts the shared tokenizers in; `steps`: of A, B sees as many tokens; `pictures`: faces that are
-    generated of each run; `people`: a number for each held-out sample, the same for the same person."""
+    """What is compared, and how.
+
+    preset: as asked for, `with_shared` puts the shared tokenizers in. steps: of A; B sees as many tokens. pictures: faces that
+    each run generates. people: a number for each held-out sample, the same for the same person.
+    """
 
     a: Side
     b: Side

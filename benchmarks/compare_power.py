@@ -1,0 +1,199 @@
+"""Is `unif2ace-model compare` calibrated, and what does it find? On variants of a dataset whose faults are known.
+
+    python benchmarks/compare_power.py --shards shards/ --out power/ [--steps 600]
+
+Every comparison has the same A, so its runs are made once and taken over. All is resumable; the page of figures is printed
+from what has finished. Writes power.svg: what share of wrong answers is found how often.
+
+    null        A beside itself in another order: 12 runs of each, of which twenty comparisons of eight pairs are drawn anew
+    simulated   2,000 comparisons of differences as scattered as the null's: how often p < 0.05
+    faults      wrong answers (5 to 50 %), captions shuffled between photographs, half of the photographs
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from variants import named, variant
+
+from unif2ace_model.compare import Asked, compare
+from unif2ace_model.compare_metrics import PRIMARY, value_of
+from unif2ace_model.compare_plan import Plan, read_plan, side_of, write_plan
+from unif2ace_model.compare_report import by_person
+from unif2ace_model.compare_run import read_result, result_file, rows_in
+from unif2ace_model.config import load_preset
+from unif2ace_model.paired import family_p, flips, interval, over_people, p_values
+
+NULL = "reordered"
+FAULTS = {
+    "wrong-answers:0.3": 8,
+    "shuffled-captions": 8,
+    "half": 8,
+    "wrong-answers:0.5": 6,
+    "wrong-answers:0.2": 6,
+    "wrong-answers:0.1": 6,
+    "wrong-answers:0.05": 6,
+}
+PAIRS, POOL, DRAWN, SIMULATED = 8, 12, 20, 2000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shards", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--told", action="store_true", help="Train nothing: print what has finished.")
+    told = parser.parse_args()
+    told.out.mkdir(exist_ok=True)
+    if not told.told:
+        run_all(told)
+    print_all(told)
+
+
+def run_all(told: argparse.Namespace) -> None:
+    one(told, NULL, PAIRS)
+    for name, seeds in FAULTS.items():
+        one(told, name, seeds)
+    one(told, NULL, POOL)
+
+
+def one(told: argparse.Namespace, name: str, seeds: int) -> dict[str, Any]:
+    """The report of A beside one variant."""
+    label = name.replace(":", "-")
+    b, out = told.out / "variants" / label, told.out / label
+    if not b.exists():
+        b.parent.mkdir(exist_ok=True)
+        variant(told.shards, b, named(name))
+    preset = load_preset("train-compare", [f"optim.steps={told.steps}"])
+    null = told.out / NULL
+    if name != NULL:
+        take_over(null, out, b, seeds)
+    report = compare(Asked(told.shards, b, told.shards, "test", out, preset, seeds, None, (), 0, 32))
+    print(f"{label}: {report['says'][0]}", flush=True)
+    return report
+
+
+def take_over(null: Path, out: Path, b: Path, seeds: int) -> None:
+    """A's runs and the tokenizers of the null comparison, so that they are not made again."""
+    plan = read_plan(null)
+    assert plan is not None
+    if not (out / "plan.json").is_file():
+        out.mkdir(exist_ok=True)
+        for folder in ("image_tokenizer", "text_tokenizer"):
+            shutil.copytree(null / folder, out / folder, dirs_exist_ok=True)
+        root = json.loads((out / "image_tokenizer" / "metrics.json").read_bytes())
+        both = f"{plan.a.root_sha256}+{side_of(b).root_sha256}"  # the same pictures, so the same tokenizer
+        (out / "image_tokenizer" / "metrics.json").write_text(json.dumps(root | {"dataset": both}))
+        write_plan(out, plan.model_copy(update={"b": side_of(b)}))
+    for seed in range(seeds):
+        if not result_file(out, "a", seed).is_file():
+            shutil.copy(result_file(null, "a", seed), out)
+
+
+# ------------------------------------------------------------------ what came out
+
+
+def print_all(told: argparse.Namespace) -> None:
+    null = told.out / NULL
+    plan = read_plan(null)
+    assert plan is not None
+    print_null(null, plan)
+    points = []
+    for name in FAULTS:
+        out = told.out / name.replace(":", "-")
+        if not (out / "compare.json").is_file():
+            continue
+        report = json.loads((out / "compare.json").read_bytes())
+        cpu = sum(run["cpu_seconds"] for run in report["runs"]) / 60
+        print(
+            f"\n{name}: {report['verdict']}; {len(report['pairs'])} pairs, {cpu:.0f} CPU minutes; {report['says'][0]}"
+        )
+        for row in report["primary"] + report["secondary"]:
+            ends, people = row["interval"], row["interval_people"]
+            print(
+                f"  {row['name']:<22} A {row['a']:.4f} B {row['b']:.4f} {row['difference']:+.4f} "
+                f"[{ends['low']:+.4f}, {ends['high']:+.4f}] people [{people['low']:+.4f}, {people['high']:+.4f}] "
+                f"p {row['p_corrected']:.4f} {row['favours'] or ''}"
+            )
+        if name.startswith("wrong-answers"):
+            points.append((float(name.partition(":")[2]), report["primary"][0]))
+    draw(told.out / "power.svg", sorted(points, key=lambda point: point[0]))
+
+
+def print_null(null: Path, plan: Plan) -> None:
+    runs = {side: [rows_in(r) for seed in range(POOL) if (r := read_result(null, plan, side, seed))] for side in "ab"}
+    figures = {
+        side: np.array([[value_of(rows[name]) for name in PRIMARY] for rows in runs[side]], float) for side in "ab"
+    }
+    count = min(len(figures["a"]), len(figures["b"]))
+    print(f"null: {count} runs of each")
+    people = np.unique(plan.people, return_inverse=True)[1]
+    chance, alarms, covered, wide = np.random.default_rng(0), 0, np.zeros(2, int), np.zeros(2, int)
+    drawn = DRAWN if count >= PAIRS else 0
+    for _ in range(drawn):
+        a, b = (chance.permutation(count)[:PAIRS] for _ in "ab")
+        differences = figures["b"][b] - figures["a"][a]
+        alarms += bool((family_p(differences) < 0.05).any())
+        for k, name in enumerate(PRIMARY):
+            near = interval(differences[:, k])
+            rows = {"a": [runs["a"][i] for i in a], "b": [runs["b"][i] for i in b]}
+            far = over_people(*by_person(name, rows, people))
+            covered[k] += near is not None and near.low <= 0 <= near.high
+            wide[k] += far is not None and far.low <= 0 <= far.high
+    print(
+        f"  {drawn} comparisons: {alarms} with a false alarm; intervals that cover zero {dict(zip(PRIMARY, covered))}"
+    )
+    print(f"  intervals over people too that cover zero {dict(zip(PRIMARY, wide))}")
+    differences = figures["b"][:count] - figures["a"][:count]
+    spread = np.cov(differences.T)
+    print(f"  standard deviation of a pair's difference: {dict(zip(PRIMARY, np.sqrt(np.diag(spread)).round(5)))}")
+    simulated = np.random.default_rng(1).multivariate_normal(np.zeros(2), spread, size=(SIMULATED, PAIRS))
+    alone = [np.mean(p_values(simulated[:, :, k], flips(PAIRS)) < 0.05) for k in range(2)]
+    family = np.mean([(family_p(one) < 0.05).any() for one in simulated])
+    print(f"  {SIMULATED} simulated: false alarms {dict(zip(PRIMARY, np.round(alone, 4)))}, of either {family:.4f}")
+
+
+def power_of(row: dict[str, Any]) -> float:
+    """How many of 2,000 comparisons of eight pairs would find it, from the measured mean and scatter."""
+    pairs = np.array(row["pairs"])
+    differences = pairs[:, 1] - pairs[:, 0]
+    noise = np.random.default_rng(0).standard_normal((SIMULATED, PAIRS)) * differences.std(ddof=1)
+    return float(np.mean(p_values(noise + differences.mean(), flips(PAIRS)) < 0.05))
+
+
+def draw(target: Path, points: list[tuple[float, dict[str, Any]]]) -> None:
+    """Two charts side by side over the share of wrong answers: the difference in answer NLL, and how often it is found."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "power"
+    from matplotlib import pyplot
+
+    if not points:
+        return
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.4))
+    shares = [0.0, *(100 * share for share, _ in points)]
+    rows = [row for _, row in points]
+    mean = np.array([row["difference"] for row in rows])
+    low, high = (np.array([row["interval"][end] for row in rows]) for end in ("low", "high"))
+    left.errorbar(shares[1:], mean, yerr=[mean - low, high - mean], marker="o", capsize=3, color="#14727c")
+    left.axhline(0, color="grey", linewidth=1)
+    left.set(xlabel="wrong answers in B, %", ylabel="answer NLL, B less A, nats a token")
+    right.plot(shares, [12 / 256, *map(power_of, rows)], marker="o", color="#14727c")
+    right.axhline(0.05, color="grey", linewidth=1, linestyle=":")
+    right.set(xlabel="wrong answers in B, %", ylabel="found (p < 0.05) by eight pairs", ylim=(0, 1.05))
+    figure.tight_layout()
+    figure.savefig(target, metadata={"Date": None})
+    print(f"\n{target}: power " + ", ".join(f"{100 * s:g} %: {power_of(row):.2f}" for s, row in points))
+
+
+if __name__ == "__main__":
+    main()
