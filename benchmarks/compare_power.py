@@ -136,7 +136,8 @@ def print_null(null: Path, plan: Plan) -> None:
     count = min(len(figures["a"]), len(figures["b"]))
     print(f"null: {count} runs of each")
     people = np.unique(plan.people, return_inverse=True)[1]
-    chance, alarms, covered, wide = np.random.default_rng(0), 0, np.zeros(2, int), np.zeros(2, int)
+    chance, alarms = np.random.default_rng(0), 0
+    covered, wide = dict.fromkeys(PRIMARY, 0), dict.fromkeys(PRIMARY, 0)
     drawn = DRAWN if count >= PAIRS else 0
     for _ in range(drawn):
         a, b = (chance.permutation(count)[:PAIRS] for _ in "ab")
@@ -146,19 +147,17 @@ def print_null(null: Path, plan: Plan) -> None:
             near = interval(differences[:, k])
             rows = {"a": [runs["a"][i] for i in a], "b": [runs["b"][i] for i in b]}
             far = over_people(*by_person(name, rows, people))
-            covered[k] += near is not None and near.low <= 0 <= near.high
-            wide[k] += far is not None and far.low <= 0 <= far.high
-    print(
-        f"  {drawn} comparisons: {alarms} with a false alarm; intervals that cover zero {dict(zip(PRIMARY, covered))}"
-    )
-    print(f"  intervals over people too that cover zero {dict(zip(PRIMARY, wide))}")
+            covered[name] += near is not None and near.low <= 0 <= near.high
+            wide[name] += far is not None and far.low <= 0 <= far.high
+    print(f"  {drawn} comparisons: {alarms} with a false alarm; intervals that cover zero {covered}")
+    print(f"  intervals over people too that cover zero {wide}")
     differences = figures["b"][:count] - figures["a"][:count]
     spread = np.cov(differences.T)
-    print(f"  standard deviation of a pair's difference: {dict(zip(PRIMARY, np.sqrt(np.diag(spread)).round(5)))}")
+    print(f"  standard deviation of a pair's difference, {PRIMARY}: {np.sqrt(np.diag(spread)).round(5).tolist()}")
     simulated = np.random.default_rng(1).multivariate_normal(np.zeros(2), spread, size=(SIMULATED, PAIRS))
-    alone = [np.mean(p_values(simulated[:, :, k], flips(PAIRS)) < 0.05) for k in range(2)]
+    alone = [float(np.mean(p_values(simulated[:, :, k], flips(PAIRS)) < 0.05)) for k in range(2)]
     family = np.mean([(family_p(one) < 0.05).any() for one in simulated])
-    print(f"  {SIMULATED} simulated: false alarms {dict(zip(PRIMARY, np.round(alone, 4)))}, of either {family:.4f}")
+    print(f"  {SIMULATED} simulated nulls: false alarms {alone}, of either {family:.4f}")
 
 
 def power_of(row: dict[str, Any]) -> float:
@@ -170,29 +169,45 @@ def power_of(row: dict[str, Any]) -> float:
 
 
 def draw(target: Path, points: list[tuple[float, dict[str, Any]]]) -> None:
-    """Two charts side by side over the share of wrong answers: the difference in answer NLL, and how often it is found."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "power"
-    from matplotlib import pyplot
-
+    """Two charts over the share of wrong answers: the difference in answer NLL, and how often eight pairs find it."""
     if not points:
         return
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.4))
-    shares = [0.0, *(100 * share for share, _ in points)]
     rows = [row for _, row in points]
-    mean = np.array([row["difference"] for row in rows])
-    low, high = (np.array([row["interval"][end] for row in rows]) for end in ("low", "high"))
-    left.errorbar(shares[1:], mean, yerr=[mean - low, high - mean], marker="o", capsize=3, color="#14727c")
-    left.axhline(0, color="grey", linewidth=1)
-    left.set(xlabel="wrong answers in B, %", ylabel="answer NLL, B less A, nats a token")
-    right.plot(shares, [12 / 256, *map(power_of, rows)], marker="o", color="#14727c")
-    right.axhline(0.05, color="grey", linewidth=1, linestyle=":")
-    right.set(xlabel="wrong answers in B, %", ylabel="found (p < 0.05) by eight pairs", ylim=(0, 1.05))
-    figure.tight_layout()
-    figure.savefig(target, metadata={"Date": None})
-    print(f"\n{target}: power " + ", ".join(f"{100 * s:g} %: {power_of(row):.2f}" for s, row in points))
+    shares = [100 * share for share, _ in points]
+    found = [0.047, *map(power_of, rows)]  # of none: 12 of 256 flips
+    most = 1.1 * max(row["interval"]["high"] for row in rows)
+    differences = [(row["difference"], row["interval"]["low"], row["interval"]["high"]) for row in rows]
+    left = chart(0, "answer NLL, B less A, nats a token", shares, differences, most)
+    right = chart(400, "found by eight pairs (p < 0.05)", [0, *shares], [(p, p, p) for p in found], 1.0)
+    target.write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 790 280" font-family="sans-serif" font-size="12" fill="#666">'
+        f'<rect width="790" height="280" fill="white"/>{left}{right}</svg>\n'
+    )
+    print(f"\n{target}: power " + ", ".join(f"{s:g} %: {p:.2f}" for s, p in zip([0, *shares], found, strict=True)))
+
+
+def chart(across: int, title: str, shares: list[float], values: list[tuple[float, float, float]], most: float) -> str:
+    """One chart as SVG, its left edge at `across`; (value, low, high) at each share."""
+
+    def x(share: float) -> float:
+        return across + 60 + 5.8 * share
+
+    def y(value: float) -> float:
+        return 230 - 190 * value / most
+
+    parts = [f'<text x="{across + 60}" y="20" fill="#222">{title}</text>']
+    for tick in range(5):
+        value = most * tick / 4
+        parts.append(f'<line x1="{x(0)}" x2="{x(52)}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="#e3e3e3"/>')
+        parts.append(f'<text x="{x(0) - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.2g}</text>')
+    parts += [f'<text x="{x(s):.1f}" y="248" text-anchor="middle">{s:g}</text>' for s in (0, 10, 20, 30, 40, 50)]
+    parts.append(f'<text x="{x(25)}" y="268" text-anchor="middle">wrong answers in B, %</text>')
+    line = " ".join(f"{x(s):.1f},{y(v):.1f}" for s, (v, _, _) in zip(shares, values, strict=True))
+    parts.append(f'<polyline points="{line}" fill="none" stroke="#14727c" stroke-width="2"/>')
+    for share, (value, low, high) in zip(shares, values, strict=True):
+        parts.append(f'<line x1="{x(share)}" x2="{x(share)}" y1="{y(low):.1f}" y2="{y(high):.1f}" stroke="#14727c"/>')
+        parts.append(f'<circle cx="{x(share)}" cy="{y(value):.1f}" r="4" fill="#14727c"/>')
+    return "".join(parts)
 
 
 if __name__ == "__main__":
