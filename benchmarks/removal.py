@@ -43,7 +43,7 @@ def main() -> None:
     analyser = Analyser(FACES)
     own: list[Looks] = []
     copies: dict[str, list[Looks]] = {}
-    for path in sorted(args.photos.iterdir()):
+    for path in sorted(path for path in args.photos.rglob("*") if path.is_file()):
         try:
             looks = looks_of(analyser, path.read_bytes())
         except InputError:

@@ -17,6 +17,7 @@ from unif2ace_data.run.build import build
 from unif2ace_data.run.qa_gen import qa_gen
 
 ROOT = Path(__file__).resolve().parent.parent
+SPLITS = ["splits.train=0.8", "splits.validation=0", "splits.test=0.2"]  # as in the Makefile
 
 
 def write_from(shards: Path, target: Path) -> None:
@@ -27,7 +28,7 @@ def write_from(shards: Path, target: Path) -> None:
 
 def main() -> None:
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "DATASHEET.md"
-    recipe = load_recipe("embedded", ["subjects=adults"])
+    recipe = load_recipe("embedded", ["subjects=adults", *SPLITS])
     recipe = recipe.model_copy(update={"sources": [SourceSpec(path=str(ROOT / "examples" / "raw"))]})
     with tempfile.TemporaryDirectory() as folder:
         shards = Path(folder) / "shards"
