@@ -56,6 +56,7 @@ def test_no_pixel_leaves(client: Client, dataset: Path) -> None:
     pictures = [files["jpg"] for shard in dataset_shards(dataset) for _, files in read_samples(shard)]
     objects = [*(client.hub.root / "lfs").iterdir(), *(client.hub.root / "blobs").iterdir()]
     assert len(objects) >= 10
+    assert b"samples.jpg" not in (client.hub.root / "blobs" / client.tree()["README.md"]["oid"]).read_bytes()
     for path in objects:
         data = path.read_bytes()
         if data[:4] == b"PAR1":  # compressed

@@ -4,7 +4,7 @@ annotations/
   index.json                       every other file by size and SHA-256
   README.md                        the card of the annotations
   data/train-000000.parquet …      one row a sample: {key}.json, its columns nested as in the JSON
-  dataset/                         the dataset's own files, all but its shards and its report, which hold pictures
+  dataset/                         the dataset's own files, all but its shards, report and samples.jpg: pictures
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from unif2ace_data.release.card import GATE, GATED_FIELDS, licence_fields, licen
 from unif2ace_data.release.datasheet import md, table
 from unif2ace_data.release.features import feature
 from unif2ace_data.release.read import read_mapping
+from unif2ace_data.release.sample_sheet import SAMPLES
 from unif2ace_data.schema import Sample, UserError
 from unif2ace_data.shards import INDEX, read_index, read_samples, write_bytes, writing
 
-PICTURES = ("report.html",)  # files of a dataset, besides its shards, that show faces
+PICTURES = ("report.html", SAMPLES)  # files of a dataset, besides its shards, that show faces
 KINDS = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 
 

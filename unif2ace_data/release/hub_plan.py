@@ -13,6 +13,7 @@ from typing import Any, Literal
 from unif2ace_data.release.annotations import write_annotations
 from unif2ace_data.release.annotations_index import ANNOTATIONS, PART, PART_LEDGER, annotations_at, is_part
 from unif2ace_data.release.hub_client import Remote, RemoteFile
+from unif2ace_data.release.sample_sheet import SAMPLES
 from unif2ace_data.schema import UserError
 from unif2ace_data.shards import ANNOTATIONS_KIND, INDEX, read_index
 from unif2ace_data.verify import verify
@@ -20,10 +21,11 @@ from unif2ace_data.verify import verify
 # What a dataset is made of: nothing else leaves or is fetched, whatever an index says.
 SHARD = re.compile(r"(train|validation|test)-\d+\.tar", re.ASCII)
 LEDGER = re.compile(r"ledger/kept-[\w-]+\.parquet", re.ASCII)
-PAGE = re.compile(r"\w[\w-]*\.(json|html|md|yaml)", re.ASCII)
+PAGE = re.compile(r"\w[\w-]*\.(json|html|md|yaml)|samples\.jpg", re.ASCII)
 
 Kind = Literal["dataset", "annotations"]
-# What of an earlier release would be read along, and so goes; a card or licence that somebody wrote there stays.
+# What tells the two apart. Of an earlier release it would be read along, and so goes; a card or licence that somebody wrote
+# there stays, but not the card's picture of faces that may have been removed.
 READ_ALONG: dict[Kind, tuple[re.Pattern[str], ...]] = {"dataset": (SHARD, LEDGER), "annotations": (PART, PART_LEDGER)}
 
 
@@ -134,7 +136,8 @@ def compare(files: dict[str, LocalFile], remote: Remote | None) -> Plan:
         else:
             (plan.same if is_same(file, there[name]) else plan.changed).append(name)
     for name in sorted(set(there) - set(files)):
-        (plan.gone if any(p.fullmatch(name) for p in patterns) else plan.kept).append(name)
+        old = any(p.fullmatch(name) for p in patterns) or (kind == "dataset" and name == SAMPLES)
+        (plan.gone if old else plan.kept).append(name)
     return plan
 
 
