@@ -259,6 +259,9 @@ def publish(
         str | None, typer.Option("--gated", help="manual (you let each reader in) or auto (readers say who they are).")
     ] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="A name for this release, e.g. v1.0.")] = None,
+    annotations_only: Annotated[
+        bool, typer.Option("--annotations-only", help="What was said of the pictures, without them.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Verify, compare with the repo, send nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -275,7 +278,8 @@ def publish(
         raise UserError("--repo user/name is needed: where the dataset goes", 2)
     if gated not in (None, "auto", "manual"):
         raise UserError(f"--gated {gated}: manual or auto", 2)
-    done = stage(dataset(shards, option), repo, private, cast(Gated | None, gated), tag, dry_run, as_json)
+    gate = cast(Gated | None, gated)
+    done = stage(dataset(shards, option), repo, private, gate, tag, dry_run, as_json, annotations_only)
     emit(done, as_json, lambda: print_published(done))
 
 
@@ -297,7 +301,8 @@ def pull(
     done = stage(repo, out, tag or revision, quiet=as_json)
 
     def show() -> None:
-        print(f"{out}: {done['samples']} samples, {done['files']} files, {done['bytes']:,} bytes, as published")
+        alone = "annotations of " if done["kind"] == "annotations" else ""
+        print(f"{out}: {alone}{done['samples']} samples, {done['files']} files, {done['bytes']:,} bytes, as published")
         print(f"commit   {done['commit']}")
         print(f"root     {done['root_sha256']}")
 

@@ -24,6 +24,7 @@ BLOCK = 512
 END = b"\0" * (2 * BLOCK)
 INDEX = "index.json"
 INDEX_KIND = "unif2ace-index"
+ANNOTATIONS_KIND = "unif2ace-annotations"  # release/annotations_index.py
 
 
 class FileEntry(BaseModel):
@@ -208,6 +209,11 @@ def read_index(out: Path) -> dict[str, Any]:
         )
     try:
         index = orjson.loads(path.read_bytes())
+        if isinstance(index, dict) and index.get("kind") == ANNOTATIONS_KIND:
+            raise UserError(
+                f"{out} holds annotations without pictures: `unif2ace-data join {out} --src PHOTOGRAPHS` makes a dataset of them",
+                2,
+            )
         Index.model_validate(index)
     except (ValueError, TypeError) as error:  # a pydantic ValidationError is a ValueError
         first = str(error).splitlines()[0]

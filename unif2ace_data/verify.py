@@ -18,6 +18,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from unif2ace_data.faces.engine import sha256_file
+from unif2ace_data.release.annotations_index import PART, annotations_at, check_rows
 from unif2ace_data.schema import SCHEMA_VERSION, Sample, UserError
 from unif2ace_data.shards import BLOCK, INDEX, members, read_index, root_hash
 
@@ -56,11 +57,13 @@ def verify(
     """Check the dataset at `out`. `hashes_only`: files against the index, nothing inside them. `tick(bytes)` as it goes.
 
     `extras`: a file that the index does not name is a problem (not so for somebody who takes only what it names).
-    Raises UserError where there is no dataset.
+    A folder of annotations is checked as far as it goes: its files, and the number of records. Raises UserError where
+    there is no dataset.
     """
     verdict = Verdict()
+    alone = annotations_at(out)
     try:
-        index = read_index(out)
+        index = alone or read_index(out)
     except UserError as error:
         if error.exit_code == 2:  # no dataset at all: nothing that could be good or bad
             raise
@@ -69,7 +72,7 @@ def verify(
     say = verdict.problems.append
     if index.get("schema_version") != SCHEMA_VERSION:
         say(f"{INDEX}: schema_version {index.get('schema_version')!r}, this toolkit reads {SCHEMA_VERSION!r}")
-    entries = {s["name"]: s for s in index["shards"]} | dict(index["files"])
+    entries = {s["name"]: s for s in index.get("shards", [])} | dict(index["files"])
     if index.get("root_sha256") != root_hash((name, entry["sha256"]) for name, entry in entries.items()):
         say(f"{INDEX}: root_sha256 is not the hash of the files it lists")
     for name in sorted(entries):
@@ -78,9 +81,13 @@ def verify(
         tick(int(entries[name].get("bytes", 0)))
     if extras:
         for name in sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()):
-            if name not in entries and name not in OWN_FILES:
+            if name not in entries and name not in (OWN_FILES if alone is None else (INDEX,)):
                 say(f"{name}: not in {INDEX} (an extra file; remove it)")
-    if not hashes_only:
+    if alone is not None:
+        verdict.shards, verdict.samples = sum(1 for name in entries if PART.fullmatch(name)), alone["samples"]
+        if not hashes_only:
+            check_rows(out, alone, say)
+    elif not hashes_only:
         seen: dict[str, str] = {}
         for shard in index["shards"]:
             verdict.shards += 1

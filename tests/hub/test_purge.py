@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from publisher import REPO, Client, described_again, named, without_shard
 
+from unif2ace_data.release.sample_sheet import SAMPLES
 from unif2ace_data.shards import read_samples
 
 GONE = ("validation-000000.tar", "ledger/kept-validation-000000.parquet")
@@ -73,9 +74,10 @@ def test_a_purge_that_was_interrupted_is_completed(client: Client, dataset: Path
 def test_remove_takes_a_photograph_off_the_hub_as_well(client: Client, dataset: Path) -> None:
     """By the command: here first, then there; what failed there is done by the same command without a selector."""
     client.publish("--tag", "v1.0")
-    shard = next(path for path in sorted(dataset.glob("*.tar")))
+    shard = sorted(dataset.glob("train-*.tar"))[0]
     key, _ = next(read_samples(shard))
-    old = client.tree()[shard.name]["lfs"]
+    old, picture = (client.tree()[name]["lfs"] for name in (shard.name, SAMPLES))
+    seen = (dataset / SAMPLES).read_bytes()
     client.hub.fault("/super-squash/", 403, times=20)
     assert "403" in client.refused("remove", "shards", "--key", key, "--yes", "--published", REPO)
     assert key not in {k for path in dataset.glob("*.tar") for k, _ in read_samples(path)}
@@ -86,6 +88,9 @@ def test_remove_takes_a_photograph_off_the_hub_as_well(client: Client, dataset: 
     assert repo["tags"] == {} and repo["commits"][repo["branches"]["main"]]["parents"] == []
     assert set(client.tree()) == named(dataset) | {".gitattributes"}
     assert not client.hub.lfs(old).exists()
+    assert not client.hub.lfs(picture).exists(), "the card's picture of it is on no ref, and nowhere stored"
+    assert SAMPLES not in client.tree() and not (dataset / SAMPLES).exists(), "it was the only face of train"
+    assert not [p for p in client.hub.root.rglob("*") if p.is_file() and p.read_bytes() == seen]
     client.pull("copy")
     assert (client.folder / "copy" / "removed.json").is_file()
 

@@ -15,11 +15,12 @@ from unif2ace_data.curate.licences import manifests_in
 from unif2ace_data.recipe import SourceSpec, load_recipe
 from unif2ace_data.release.datasheet import datasheet_text, people_blocks
 from unif2ace_data.release.read import read_mapping
+from unif2ace_data.release.sample_sheet import SAMPLES, sample_sheet
 from unif2ace_data.run.build import build
 from unif2ace_data.run.card import check_card, write_card
 from unif2ace_data.run.qa_gen import qa_gen
 from unif2ace_data.schema import UserError
-from unif2ace_data.shards import read_index, write_index
+from unif2ace_data.shards import read_index, read_samples, write_index
 from unif2ace_data.verify import verify
 
 RECIPE = load_recipe("embedded", ["subjects=adults"])
@@ -127,6 +128,29 @@ def test_a_broken_block_or_setting_changes_nothing(shards: Path) -> None:
 def test_a_missing_file_is_a_difference(shards: Path) -> None:
     (shards / "croissant.json").unlink()
     assert [(d.file, d.line) for d in check_card(shards)] == [("croissant.json", 0)]
+
+
+def test_the_card_shows_the_first_faces_of_train_with_their_captions(built: Path, shards: Path) -> None:
+    index, text = read_index(built), (built / "README.md").read_text()
+    train = [shard for shard in index["shards"] if shard["split"] == "train"]
+    told = [json.loads(files["json"])["caption"] for s in train for _, files in read_samples(built / s["name"])]
+    assert len(told) == 1 and SAMPLES in index["files"]
+    assert re.findall(r"!\[([^\]]*)\]\(([^)]*)\)", text) == [
+        ("The first face of the train split, cut out and aligned, numbered, with captions below", SAMPLES)
+    ]
+    assert re.findall(r"^\d\. (.*)$", text, re.MULTILINE) == told
+    assert (built / SAMPLES).read_bytes() == sample_sheet(built, index["shards"])[0]
+    before = (shards / SAMPLES).read_bytes()
+    (shards / SAMPLES).write_bytes(before + b"\0")
+    assert [str(d) for d in check_card(shards)] == [
+        "samples.jpg: states 'a picture of other bytes', the data say 'the first faces of train'"
+    ]
+    assert [p.partition(":")[0] for p in verify(shards).problems] == [SAMPLES]
+    (shards / SAMPLES).unlink()
+    assert [(d.file, d.stated) for d in check_card(shards)] == [(SAMPLES, "")]
+    assert [p.partition(":")[0] for p in verify(shards).problems] == [SAMPLES]
+    write_card(shards, [])
+    assert (shards / SAMPLES).read_bytes() == before and check_card(shards) == [] and verify(shards).holds
 
 
 def test_the_command_says_where_and_exits_with_1(shards: Path) -> None:

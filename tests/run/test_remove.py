@@ -24,6 +24,7 @@ from unif2ace_data.curate.review import unpacked_draw
 from unif2ace_data.llm.engine import Answer
 from unif2ace_data.llm.journal import JOURNAL, Journal
 from unif2ace_data.recipe import SourceSpec, load_recipe
+from unif2ace_data.release.sample_sheet import SAMPLES, SIDE, sample_sheet
 from unif2ace_data.run.audit import audit
 from unif2ace_data.run.build import Summary, build
 from unif2ace_data.run.find import Photograph, by_key
@@ -133,6 +134,31 @@ def test_each_selector_takes_one_photograph_and_changes_its_shard_alone(folder: 
     assert (receipt["root_before"], receipt["root_after"]) == (index["root_sha256"], read_index(out)["root_sha256"])
     assert [(s["name"], s["before"]) for s in receipt["shards"]] == [(shard, before[shard])]
     assert orjson.loads(next((folder / "shards.work" / "removals").iterdir()).read_bytes()) == receipt
+
+
+def test_a_removed_face_leaves_the_cards_picture(folder: Path) -> None:
+    out = folder / "shards"
+    run_build(folder / "raw", out, "splits.train=1", "splits.validation=0", "splits.test=0")
+    train = [k for k, sample in sorted(samples(out).items()) if sample.split == "train"]
+    old, gone = (out / SAMPLES).read_bytes(), samples(out)[train[0]]
+    assert gone.caption in (out / "README.md").read_text()
+    remove(out, Selector(key=train[0]), agreed, quiet=True)
+    new, index = (out / SAMPLES).read_bytes(), read_index(out)
+    assert new != old and new == sample_sheet(out, index["shards"])[0]
+    assert index["files"][SAMPLES]["sha256"] == hashlib.sha256(new).hexdigest()
+    assert gone.caption not in (out / "README.md").read_text()
+    with Image.open(io.BytesIO(old)) as before, Image.open(io.BytesIO(new)) as after:
+        assert SIDE < before.height - after.height < 2 * SIDE, "four of five are left: a row less"
+    assert not [p for p in out.with_name("shards.work").rglob("*") if p.is_file() and p.read_bytes() == old]
+
+
+def test_without_a_face_in_train_the_picture_goes(folder: Path) -> None:
+    out = folder / "shards"
+    train = [key for key, sample in samples(out).items() if sample.split == "train"]
+    assert len(train) == 1 and (out / SAMPLES).is_file()
+    remove(out, Selector(key=train[0]), agreed, quiet=True)
+    assert not (out / SAMPLES).exists() and "![" not in (out / "README.md").read_text()
+    sums_hold(out)
 
 
 def test_nothing_of_it_is_left_in_the_private_folder(folder: Path) -> None:

@@ -1,9 +1,10 @@
 """A dataset without its pictures: every record as parquet, with the sources' ids and hashes, and what `join` needs.
 
 annotations/
+  index.json                       every other file by size and SHA-256
   README.md                        the card of the annotations
   data/train-000000.parquet …      one row a sample: {key}.json, its columns nested as in the JSON
-  dataset/                         the dataset's own files, all but its shards and its report, which hold pictures
+  dataset/                         the dataset's own files, all but its shards, report and samples.jpg: pictures
 """
 
 from __future__ import annotations
@@ -18,21 +19,23 @@ import yaml
 
 from unif2ace_data.curate.licences import Release, facts_of, manifests_in, release_of
 from unif2ace_data.recipe import Release as Stated
+from unif2ace_data.release.annotations_index import DATA, DATASET, write_annotations_index
 from unif2ace_data.release.card import GATE, GATED_FIELDS, licence_fields, licence_rows, size_category, source_rows
 from unif2ace_data.release.datasheet import md, table
 from unif2ace_data.release.features import feature
 from unif2ace_data.release.read import read_mapping
+from unif2ace_data.release.sample_sheet import SAMPLES
 from unif2ace_data.schema import Sample, UserError
 from unif2ace_data.shards import INDEX, read_index, read_samples, write_bytes, writing
 
-DATA, DATASET = "data", "dataset"
-PICTURES = ("report.html",)  # files of a dataset, besides its shards, that show faces
+PICTURES = ("report.html", SAMPLES)  # files of a dataset, besides its shards, that show faces
 KINDS = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 
 
 def write_annotations(out: Path, target: Path) -> int:
     """Write the annotations of the dataset at `out` to the new folder `target`; returns the number of samples.
 
+    The same dataset gives the same bytes, with the same version of Arrow's library.
     Raises UserError: `target` is not empty or lies inside `out`, or a file is not the one that the index names by size.
     """
     index, recipe, stats = read_index(out), read_mapping(out / "recipe.yaml"), read_mapping(out / "stats.json")
@@ -56,6 +59,7 @@ def write_annotations(out: Path, target: Path) -> int:
         write_bytes(place, (out / name).read_bytes())
     release = release_of(facts_of(stats, recipe), annotations_only=True)
     write_bytes(partial / "README.md", annotations_card(stats, recipe, release).encode())
+    write_annotations_index(partial, count)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial.replace(target)
     return count

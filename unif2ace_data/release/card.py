@@ -1,11 +1,13 @@
 """README.md: the dataset card. YAML for the Hub at its head, then what the dataset is, in numbers from the data.
 
 Written anew with every build, `caption`, `qa-gen` and `card`; people's marked blocks stay, as in the datasheet.
-Our choice: no pictures in it. The Hub shows samples of its own, and a picture that is removed must not live on here.
+Our choice: one picture, samples.jpg (release/sample_sheet.py), and none inside the text. That one is a file of the dataset
+as a shard is: a removal rewrites it and cuts its history, and in a gated repo the Hub shows it only to whom it lets read files.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
@@ -15,6 +17,7 @@ from unif2ace_data.curate.licences import OTHER, Release, facts_of, release_of
 from unif2ace_data.recipe import Release as Stated
 from unif2ace_data.release.datasheet import asking, former_answers, md, percent, said, table, unique
 from unif2ace_data.release.features import hub_features
+from unif2ace_data.release.sample_sheet import SAMPLES
 from unif2ace_data.shards import root_hash
 
 SIZES = (
@@ -41,8 +44,12 @@ def card_text(
     manifests: list[dict[str, Any]],
     shards: list[dict[str, Any]],
     answers: dict[str, str],
+    captions: Sequence[str] = (),
 ) -> str:
-    """The whole card. shards: their entries in the index; answers: block id -> what people wrote there."""
+    """The whole card. shards: their entries in the index; answers: block id -> what people wrote there.
+
+    captions: those of the faces in samples.jpg, in its order; without any the card shows no picture.
+    """
     release = release_of(facts_of(stats, recipe, manifests))
     asked: list[str] = []
     people = asking(answers, asked)
@@ -67,6 +74,8 @@ def card_text(
         ),
         present=[split for split, sums in stats["splits"].items() if sums["shards"]],
         shards_sha256=shards_hash(shards),
+        captions=captions,
+        picture=SAMPLES,
     )
     parts = [body.strip(), *former_answers(people, answers, asked)]
     head = yaml.safe_dump(front(stats, recipe, manifests, release), sort_keys=False, allow_unicode=True, width=1000)

@@ -1,8 +1,9 @@
 """`publish`: a verified dataset to a dataset repo of the Hugging Face Hub; and what `remove --published` needs of it.
 
-What leaves is what index.json names, and index.json, last. What the repo lacks is found by comparing hashes, at every
-step anew, so that a run may end anywhere and the next one sends what is missing. A repo starts private and is opened
-when its checksums are ours; in one that is public already, the change arrives in one commit.
+Or its annotations alone, which have an index of their own. What leaves is what index.json names, and index.json, last.
+What the repo lacks is found by comparing hashes, at every step anew, so that a run may end anywhere and the next one sends
+what is missing. A repo starts private and is opened when its checksums are ours; in one that is public already, the change
+arrives in one commit.
 """
 
 from __future__ import annotations
@@ -28,9 +29,17 @@ from unif2ace_data.release.hub_client import (
     pause,
     told,
 )
-from unif2ace_data.release.hub_plan import LocalFile, Plan, compare, leaving
+from unif2ace_data.release.hub_plan import (
+    Leaving,
+    LocalFile,
+    Plan,
+    annotations_leaving,
+    check_whole,
+    compare,
+    dataset_leaving,
+    kind_of,
+)
 from unif2ace_data.schema import UserError
-from unif2ace_data.shards import read_index
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -50,20 +59,25 @@ def publish(
     tag: str | None = None,
     dry_run: bool = False,
     quiet: bool = False,
+    annotations_only: bool = False,
 ) -> dict[str, Any]:
     """Make the dataset repo `repo` hold exactly the dataset at `out`; returns what was done (or would be).
 
-    `private` None and `gated` None leave an existing repo's setting. Raises UserError.
+    `annotations_only`: its annotations, without a picture. `private` None and `gated` None leave an existing repo's
+    setting. Raises UserError.
     """
     checked_repo(repo)
     api = hub_client(quiet, write=True)
-    files = leaving(out)
-    check_release(out)
+    check_whole(out)
+    check_release(out, annotations_only)
+    release = annotations_leaving(out) if annotations_only else dataset_leaving(out)
+    files = release.files
     before = patiently(repo, lambda: may_write(api, repo), quiet)
+    check_kind(release, before, repo)
     plan = compare(files, before)
     if tag:
         check_tag(patiently(repo, lambda: tags(api, repo) if before else {}, quiet), tag, before, plan, repo)
-    answer = told_plan(out, repo, api, files, plan)
+    answer = told_plan(release, repo, api, plan)
     if dry_run:
         visibility = "private" if (private if private is not None else before is None or before.private) else "public"
         return {**answer, "visibility": visibility, "dry_run": True}
@@ -87,12 +101,28 @@ def publish(
     }
 
 
-def told_plan(out: Path, repo: str, api: HfApi, files: dict[str, LocalFile], plan: Plan) -> dict[str, Any]:
-    present = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+def check_kind(release: Leaving, before: Remote | None, repo: str) -> None:
+    """Raises UserError where the repo holds the other kind: pictures that were replaced would live on in its history."""
+    there = kind_of(before.files) if before else None
+    if there == "dataset" and release.kind == "annotations":
+        raise UserError(
+            f"{repo} holds a dataset with its pictures, and so does its history: publish the annotations to a repo of their "
+            "own, and delete this one if its pictures may not be shown"
+        )
+    if there == "annotations" and release.kind == "dataset":
+        raise UserError(
+            f"{repo} holds annotations without pictures: give --annotations-only, or publish the pictures to another repo"
+        )
+
+
+def told_plan(release: Leaving, repo: str, api: HfApi, plan: Plan) -> dict[str, Any]:
+    folder, files = release.folder, release.files
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     return {
         "repo": repo,
         "url": f"{api.endpoint}/datasets/{repo}",
-        "root_sha256": read_index(out)["root_sha256"],
+        "kind": release.kind,
+        "root_sha256": release.root_sha256,
         "new": plan.new,
         "changed": plan.changed,
         "same": plan.same,
@@ -221,13 +251,21 @@ def ensure_tag(api: HfApi, repo: str, tag: str, head: str) -> None:
 def republish_without(out: Path, repo: str, tag: str | None = None, quiet: bool = False) -> dict[str, Any]:
     """Publish `out`, from which samples were removed, over `repo`, and leave no older version of it there.
 
-    Visibility and gating stay as they are. Returns {"published": …, "purged": the receipt of `purge_history`}.
-    Run again after an interruption. Raises UserError, also where there is no such repo.
+    Where the repo holds annotations, theirs are published. Visibility and gating stay as they are. Returns
+    {"published": …, "purged": the receipt of `purge_history`}. Run again after an interruption. Raises UserError, also
+    where there is no such repo, or nothing in it that tells which of the two it is for.
     """
     api = hub_client(quiet, write=True)
-    if patiently(repo, lambda: look_if_there(api, checked_repo(repo)), quiet) is None:
+    there = patiently(repo, lambda: look_if_there(api, checked_repo(repo)), quiet)
+    if there is None:
         raise UserError(f"no dataset {repo} on the Hub that this token may see: nothing to remove there")
-    published = publish(out, repo, private=None, quiet=quiet)
+    kind = kind_of(there.files)
+    if kind is None:
+        raise UserError(
+            f"{repo} holds neither a dataset nor annotations of unif2ace-data: nothing was removed there. Should its history "
+            "hold some, `publish` to it (with --annotations-only, if it was annotations) and run this again"
+        )
+    published = publish(out, repo, private=None, quiet=quiet, annotations_only=kind == "annotations")
     return {"published": published, "purged": purge_history(repo, tag, quiet)}
 
 

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from unif2ace_data.release.annotations import write_annotations
+from unif2ace_data.release.annotations_index import ANNOTATIONS, PART, PART_LEDGER, annotations_at, is_part
 from unif2ace_data.release.hub_client import Remote, RemoteFile
+from unif2ace_data.release.sample_sheet import SAMPLES
 from unif2ace_data.schema import UserError
-from unif2ace_data.shards import INDEX, read_index
+from unif2ace_data.shards import ANNOTATIONS_KIND, INDEX, read_index
 from unif2ace_data.verify import verify
 
 # What a dataset is made of: nothing else leaves or is fetched, whatever an index says.
 SHARD = re.compile(r"(train|validation|test)-\d+\.tar", re.ASCII)
 LEDGER = re.compile(r"ledger/kept-[\w-]+\.parquet", re.ASCII)
-PAGE = re.compile(r"\w[\w-]*\.(json|html|md|yaml)", re.ASCII)
+PAGE = re.compile(r"\w[\w-]*\.(json|html|md|yaml)|samples\.jpg", re.ASCII)
+
+Kind = Literal["dataset", "annotations"]
+# What tells the two apart. Of an earlier release it would be read along, and so goes; a card or licence that somebody wrote
+# there stays, but not the card's picture of faces that may have been removed.
+READ_ALONG: dict[Kind, tuple[re.Pattern[str], ...]] = {"dataset": (SHARD, LEDGER), "annotations": (PART, PART_LEDGER)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,16 @@ class LocalFile:
     path: Path
     bytes: int
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """What leaves: files of `folder` by name, all under one root hash."""
+
+    kind: Kind
+    folder: Path
+    files: dict[str, LocalFile]
+    root_sha256: str
 
 
 @dataclass(slots=True)
@@ -46,24 +66,51 @@ class Plan:
         return not (self.new or self.changed or self.gone)
 
 
-def leaving(out: Path) -> dict[str, LocalFile]:
-    """The files that leave, by name, after the dataset was verified. Raises UserError where it does not hold."""
+def check_whole(out: Path) -> None:
+    """Raises UserError where the dataset at `out` does not hold, or its index names what is no part of a dataset."""
     verdict = verify(out, extras=False)
     if not verdict.holds:
         more = f" and {len(verdict.problems) - 1} more problems" if len(verdict.problems) > 1 else ""
         raise UserError(f"{out} does not hold: {verdict.problems[0]}{more}. See `unif2ace-data verify {out}`")
-    data = (out / INDEX).read_bytes()
-    entries = parts(read_index(out), str(out))
-    files = {name: LocalFile(out / name, e["bytes"], e["sha256"]) for name, e in entries.items()}
-    return {**files, INDEX: LocalFile(out / INDEX, len(data), hashlib.sha256(data).hexdigest())}
+    parts(read_index(out), str(out))
+
+
+def dataset_leaving(out: Path) -> Leaving:
+    """What the index of the dataset at `out` names, and the index."""
+    return listed("dataset", out, read_index(out))
+
+
+def annotations_leaving(out: Path) -> Leaving:
+    """The annotations of the dataset at `out`, written anew into its private folder."""
+    whole = out if out.name not in ("", "..") else out.resolve()
+    work = whole.with_name(f"{whole.name}.work")
+    work.mkdir(mode=0o700, exist_ok=True)
+    folder = work / ANNOTATIONS
+    shutil.rmtree(folder, ignore_errors=True)
+    write_annotations(out, folder)
+    return listed("annotations", folder, annotations_at(folder) or {})
+
+
+def listed(kind: Kind, folder: Path, index: dict[str, Any]) -> Leaving:
+    data = (folder / INDEX).read_bytes()
+    entries = parts(index, str(folder))
+    files = {name: LocalFile(folder / name, e["bytes"], e["sha256"]) for name, e in entries.items()}
+    files[INDEX] = LocalFile(folder / INDEX, len(data), hashlib.sha256(data).hexdigest())
+    return Leaving(kind, folder, files, index["root_sha256"])
 
 
 def parts(index: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
-    """The index's entries by name. Raises UserError at a name that no dataset has (a path that leads out of it, say)."""
-    shards = {entry["name"]: entry for entry in index["shards"]}
+    """The index's entries by name, of a dataset or of annotations.
+
+    Raises UserError at a name that neither has (a path that leads out of it, or a picture among annotations, say).
+    """
     files = dict(index["files"])
-    strange = [name for name in shards if not SHARD.fullmatch(name)]
-    strange += [name for name in files if name == INDEX or not (LEDGER.fullmatch(name) or PAGE.fullmatch(name))]
+    if index["kind"] == ANNOTATIONS_KIND:
+        shards, strange = {}, [name for name in files if not is_part(name)]
+    else:
+        shards = {entry["name"]: entry for entry in index["shards"]}
+        strange = [name for name in shards if not SHARD.fullmatch(name)]
+        strange += [name for name in files if name == INDEX or not (LEDGER.fullmatch(name) or PAGE.fullmatch(name))]
     if strange:
         raise UserError(
             f"{INDEX} of {where} names {strange[0]!r}, which is no part of a dataset: nothing was sent or fetched"
@@ -71,17 +118,26 @@ def parts(index: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
     return shards | files
 
 
+def kind_of(names: Iterable[str]) -> Kind | None:
+    """What a repo with files of these names holds, whole or half; None: neither."""
+    there = list(names)
+    kinds = (kind for kind, patterns in READ_ALONG.items() if any(p.fullmatch(n) for p in patterns for n in there))
+    return next(kinds, None)
+
+
 def compare(files: dict[str, LocalFile], remote: Remote | None) -> Plan:
     """What the repo lacks, by the hashes that it lists."""
     plan, there = Plan(), remote.files if remote else {}
+    kind = kind_of(files)
+    patterns = READ_ALONG[kind] if kind else ()
     for name, file in sorted(files.items()):
         if name not in there:
             plan.new.append(name)
         else:
             (plan.same if is_same(file, there[name]) else plan.changed).append(name)
     for name in sorted(set(there) - set(files)):
-        # A shard of an earlier release would be read along, so it goes; a card or licence that was written there stays.
-        (plan.gone if SHARD.fullmatch(name) or LEDGER.fullmatch(name) else plan.kept).append(name)
+        old = any(p.fullmatch(name) for p in patterns) or (kind == "dataset" and name == SAMPLES)
+        (plan.gone if old else plan.kept).append(name)
     return plan
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from unif2ace_data.release.annotations_index import AnnotationsIndex
 from unif2ace_data.release.hub_client import TYPE, checked_repo, hub_client, look, patiently
 from unif2ace_data.release.hub_plan import parts
 from unif2ace_data.schema import UserError
-from unif2ace_data.shards import INDEX, Index, root_hash
+from unif2ace_data.shards import ANNOTATIONS_KIND, INDEX, Index, root_hash
 from unif2ace_data.verify import check_file
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ CACHE = ".cache"  # where the client keeps what it needs to go on after an inter
 
 
 def pull(repo: str, out: Path, revision: str | None = None, quiet: bool = False) -> dict[str, Any]:
-    """Download the dataset in `repo` at a tag, branch or commit (its main branch) to `out`; returns what came.
+    """Download the dataset (or annotations) in `repo` at a tag, branch or commit (its main branch) to `out`.
 
     Files arrive in `.OUT.partial` beside `out`, are checked against index.json and its root hash there, and the folder
-    is renamed when it is whole. Run again after an interruption: finished files are not fetched again. Raises UserError.
+    is renamed when it is whole. Run again after an interruption: finished files are not fetched again. Returns what came.
+    Raises UserError.
     """
     checked_repo(repo)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
@@ -54,13 +56,15 @@ def pull(repo: str, out: Path, revision: str | None = None, quiet: bool = False)
         elif path.is_dir() and not any(path.iterdir()):
             path.rmdir()
     staging.replace(out)
+    alone = index["kind"] == ANNOTATIONS_KIND
     return {
         "repo": repo,
         "revision": revision or "main",
         "commit": remote.head,
         "out": str(out),
         "files": len(entries) + 1,
-        "samples": sum(shard["samples"] for shard in index["shards"]),
+        "kind": "annotations" if alone else "dataset",
+        "samples": index["samples"] if alone else sum(shard["samples"] for shard in index["shards"]),
         "bytes": sum(entry["bytes"] for entry in entries.values()) + (out / INDEX).stat().st_size,
         "root_sha256": index["root_sha256"],
     }
@@ -76,12 +80,13 @@ def fetched_index(folder: Path, repo: str) -> dict[str, Any]:
     path = folder / INDEX
     try:
         index: dict[str, Any] = orjson.loads(path.read_bytes())
-        Index.model_validate(index)
+        alone = isinstance(index, dict) and index.get("kind") == ANNOTATIONS_KIND
+        (AnnotationsIndex if alone else Index).model_validate(index)
     except ValueError as error:  # a pydantic ValidationError is one
         path.unlink()
         raise UserError(f"{INDEX} of {repo} is broken ({str(error).splitlines()[0]}): ask its publisher") from None
     entries = [
-        *((s["name"], s["sha256"]) for s in index["shards"]),
+        *((s["name"], s["sha256"]) for s in index.get("shards", [])),
         *((n, e["sha256"]) for n, e in index["files"].items()),
     ]
     if index["root_sha256"] != root_hash(entries):

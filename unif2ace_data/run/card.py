@@ -12,6 +12,7 @@ from unif2ace_data.curate.licences import manifests_in
 from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.recipe import set_key, validated
 from unif2ace_data.release.read import read_mapping
+from unif2ace_data.release.sample_sheet import SAMPLES
 from unif2ace_data.release.stats import compute_stats, funnel_place
 from unif2ace_data.run.describe import companions, descriptions, files_of, write_descriptions
 from unif2ace_data.run.private import work_folder
@@ -36,7 +37,7 @@ class Difference:
 
 
 def write_card(out: Path, changes: list[str]) -> str:
-    """Write statistics, card, datasheet, Croissant and report of the dataset at `out` anew; returns its root hash.
+    """Write statistics, card, its picture, datasheet, Croissant and report of the dataset at `out` anew; returns its root hash.
 
     changes: `release.KEY=VALUE` settings that go into recipe.yaml. Raises UserError, with nothing changed, where the
     sources are not known, or a setting or a people's block is wrong.
@@ -50,6 +51,7 @@ def write_card(out: Path, changes: list[str]) -> str:
 def check_card(out: Path) -> list[Difference]:
     """Every line of stats.json, README.md, DATASHEET.md and croissant.json that the data contradict; people's blocks aside.
 
+    And samples.jpg as a whole, where it is not the picture that this version of Pillow makes of the samples.
     What the samples and ledgers hold is counted again. Sums of what was dropped are those of the full ledger where it lies
     beside, else those of the index; where a number stands in neither, stats.json must be the file that the index names.
     """
@@ -57,6 +59,7 @@ def check_card(out: Path) -> list[Difference]:
     recipe = stated(out, [])
     true = descriptions(out, recount(out, index), recipe, manifests(out, recipe), index["shards"])
     found = [d for name in COMPARED for d in compare(out / name, true[name].decode("utf-8", "replace"))]
+    found += compare_picture(out / SAMPLES, true.get(SAMPLES, b""))
     entry = index["files"].get("stats.json", {})
     untouched = (out / "stats.json").is_file() and sha256_file(out / "stats.json") == entry.get("sha256")
     if not untouched and not any(d.file == "stats.json" for d in found):
@@ -74,6 +77,14 @@ def compare(path: Path, true: str) -> Iterator[Difference]:
             said = here[i1 + step].strip() if i1 + step < i2 else ""
             holds = there[j1 + step].strip() if j1 + step < j2 else ""
             yield Difference(path.name, min(i1 + step, len(here) - 1) + 1, said, holds)
+
+
+def compare_picture(path: Path, true: bytes) -> Iterator[Difference]:
+    stated = path.read_bytes() if path.is_file() else b""
+    if stated != true:
+        yield Difference(
+            path.name, 0, *("a picture of other bytes" * bool(stated), "the first faces of train" * bool(true))
+        )
 
 
 def recount(out: Path, index: dict[str, Any]) -> dict[str, Any]:

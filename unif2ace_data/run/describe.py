@@ -22,6 +22,7 @@ from unif2ace_data.release.card import card_text
 from unif2ace_data.release.croissant import croissant_bytes
 from unif2ace_data.release.datasheet import datasheet_text, people_blocks
 from unif2ace_data.release.report import write_report
+from unif2ace_data.release.sample_sheet import SAMPLES, sample_sheet
 from unif2ace_data.release.stats import compute_stats
 from unif2ace_data.resources import resource
 from unif2ace_data.run.decide import Decision
@@ -46,7 +47,7 @@ LIBRARIES = (
 
 
 # What tells of the shards, in every dataset; the ledgers of the kept come on top.
-DESCRIPTIONS = ("recipe.yaml", "stats.json", "DATASHEET.md", "README.md", "croissant.json", "report.html")
+DESCRIPTIONS = ("recipe.yaml", "stats.json", "DATASHEET.md", "README.md", SAMPLES, "croissant.json", "report.html")
 
 
 def digest(data: object) -> str:
@@ -127,6 +128,7 @@ def describe(
     counts = ledger_counts(decision)
     if (out / INDEX).is_file():
         same = all((out / n).is_file() and (out / n).read_bytes() == data for n, data in fresh.items())
+        same = same and (SAMPLES in fresh or not (out / SAMPLES).exists())
         index, root = index_bytes(shards, files_of(out, names), counts)
         if same and (out / INDEX).read_bytes() == index:
             return root
@@ -143,7 +145,8 @@ def descriptions(
 ) -> dict[str, bytes]:
     """Name -> bytes of every description but the report, with the people's blocks of those that are there.
 
-    manifests: None where they are not known; then only recipe and statistics are told. Raises UserError.
+    manifests: None where they are not known; then only recipe and statistics are told. SAMPLES is missing where there is
+    nothing to show. Raises UserError.
     """
     told = {
         "recipe.yaml": yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode(),
@@ -152,10 +155,12 @@ def descriptions(
     if manifests is None:
         return told
     sheet, card = (people_blocks(out / name) for name in ("DATASHEET.md", "README.md"))
+    picture, captions = sample_sheet(out, shards)
     return {
         **told,
         "DATASHEET.md": datasheet_text(stats, resolved, manifests, sheet).encode("utf-8", "replace"),
-        "README.md": card_text(stats, resolved, manifests, shards, card).encode("utf-8", "replace"),
+        "README.md": card_text(stats, resolved, manifests, shards, card, captions).encode("utf-8", "replace"),
+        **({SAMPLES: picture} if picture else {}),
         "croissant.json": croissant_bytes(stats, resolved, manifests, shards),
     }
 
@@ -167,6 +172,8 @@ def stats_bytes(stats: dict[str, Any]) -> bytes:
 def write_descriptions(out: Path, fresh: dict[str, bytes]) -> None:
     """Put them in place, and a report of the same numbers. The index goes first: the caller writes it last."""
     (out / INDEX).unlink(missing_ok=True)
+    if SAMPLES not in fresh:
+        (out / SAMPLES).unlink(missing_ok=True)
     for name, data in fresh.items():
         write_bytes(out / name, data)
     write_report(out / "report.html", out, None, None)

@@ -24,6 +24,7 @@ from unif2ace_data.curate.removal import (
     tombstone_bytes,
 )
 from unif2ace_data.llm.journal import JOURNAL, Journal
+from unif2ace_data.release.annotations_index import ANNOTATIONS
 from unif2ace_data.run import pack as packing
 from unif2ace_data.run.decide import Row
 from unif2ace_data.run.store import WorkStore
@@ -182,6 +183,8 @@ def erase_private(store: WorkStore, removal: dict[str, Any], shards: list[str]) 
     for page in ("report.html", "audit.html"):  # with thumbnails; their commands write them anew
         (store.folder / page).unlink(missing_ok=True)
     shutil.rmtree(store.folder / "audit", ignore_errors=True)  # embeddings that an audit measured
+    for folder in (ANNOTATIONS, f".{ANNOTATIONS}.partial"):  # records, as they were published
+        shutil.rmtree(store.folder / folder, ignore_errors=True)
     for form in (store.folder / "review").glob(
         "review.*"
     ):  # pictures to be judged; what was answered stands in the store

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from unif2ace_data.curate.licences import manifests_in
 from unif2ace_data.faces.align import crop_jpeg
 from unif2ace_data.recipe import Align, SourceSpec
-from unif2ace_data.release.annotations import DATA, DATASET
+from unif2ace_data.release.annotations_index import DATA, DATASET
 from unif2ace_data.release.read import read_mapping
 from unif2ace_data.run.card import recount
 from unif2ace_data.run.describe import companions, descriptions, files_of, write_descriptions
