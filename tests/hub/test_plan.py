@@ -22,7 +22,9 @@ def remote(files: dict[str, RemoteFile]) -> Remote:
 
 
 def test_new_changed_same_gone_and_what_others_put_there() -> None:
-    here = {name: LocalFile(Path(name), 1, sha(name)) for name in ("train-000000.tar", "train-000001.tar", "stats.json")}
+    here = {
+        name: LocalFile(Path(name), 1, sha(name)) for name in ("train-000000.tar", "train-000001.tar", "stats.json")
+    }
     there = {
         "train-000000.tar": RemoteFile(1, sha("train-000000.tar"), ""),
         "train-000001.tar": RemoteFile(1, sha("an older one"), ""),
