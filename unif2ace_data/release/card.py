@@ -131,7 +131,7 @@ def size_category(samples: int) -> str:
 
 
 def split_rows(stats: dict[str, Any]) -> list[tuple[Any, ...]]:
-    return [(s, n["samples"], n["shards"], f"{n['bytes'] / 1e6:,.1f}") for s, n in stats["splits"].items()]
+    return [(s, n["samples"], n["shards"], f"{n['bytes'] / 1e6:,.2f}") for s, n in stats["splits"].items()]
 
 
 def licence_rows(stats: dict[str, Any]) -> list[tuple[Any, ...]]:

@@ -120,7 +120,7 @@ def motivation(people: People) -> str:
 def composition(people: People, stats: dict[str, Any]) -> str:
     faces, photos = stats["distributions"]["face_px"], stats["distributions"]["source_px"]
     captions, claims = stats["captions"], stats["claims"]
-    splits = [(s, n["samples"], n["shards"], f"{n['bytes'] / 1e6:,.1f}") for s, n in stats["splits"].items()]
+    splits = [(s, n["samples"], n["shards"], f"{n['bytes'] / 1e6:,.2f}") for s, n in stats["splits"].items()]
     attributes = []
     for entry in stats["attributes"]:
         commonest = ", ".join(f"{value['value']} {percent(value['share'])}" for value in entry["values"][:6])
