@@ -27,7 +27,10 @@ def render(report: dict[str, Any]) -> Group:
         parts += [title, table]
     more = len(report["exploratory"])
     parts.append(
-        Text(f"\nintervals are over pairs; p is corrected for the rows of its table; {more} more measurements, exploratory, are on the page")
+        Text(
+            f"\nintervals are over pairs; p is corrected for the rows of its table; {more} more measurements, exploratory, "
+            "are on the page"
+        )
     )
     return Group(*parts)
 
@@ -35,9 +38,10 @@ def render(report: dict[str, Any]) -> Group:
 def facts(report: dict[str, Any]) -> str:
     a, b = (report["variants"][side]["samples"] for side in ("a", "b"))
     held = report["held_out"]
+    people = "person" if held["identities"] == 1 else "people"
     return (
         f"{len(report['pairs'])} of {report['seeds']} pairs, {report['declared']['steps']} steps of A; A learns from {a:g} "
-        f"samples, B from {b:g}; judged by {held['samples']} samples of {held['identities']} {'person' if held['identities'] == 1 else 'people'}"
+        f"samples, B from {b:g}; judged by {held['samples']} samples of {held['identities']} {people}"
     )
 
 

@@ -37,9 +37,7 @@ class Progress:
         self._start = self._last = time.monotonic()
         self._terminal = sys.stderr.isatty()
         self._quiet = quiet or total == 0
-        self._bar = tqdm(
-            total=total, desc=label, unit=unit, disable=self._quiet or not self._terminal, smoothing=0.05
-        )
+        self._bar = tqdm(total=total, desc=label, unit=unit, disable=self._quiet or not self._terminal, smoothing=0.05)
 
     def advance(self, count: int, reasons: list[str]) -> None:
         self.done += count
