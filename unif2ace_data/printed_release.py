@@ -23,7 +23,7 @@ def print_audit(found: dict[str, Any]) -> None:
         for side in sides:
             nearest = max((pair["cosine"] for pair in side["pairs"]), default=None)
             told = f", nearest {nearest:.3f}" if nearest is not None else ""
-            print(f"  {side['a']} and {side['b']}: {side['over']} pairs{told}")
+            print(f"  {side['a']} and {side['b']}: {side['over']} pair{'s' if side['over'] != 1 else ''}{told}")
     for note in found["notes"]:
         print(f"note: {note}")
     print(f"page     {found['page']} (private)")
@@ -49,7 +49,8 @@ def print_review(out: Path, taken: Taken) -> None:
         f"{out}: {taken.answers} answers, {taken.new} of them new; {taken.samples_changed} samples changed, "
         f"{taken.disputed} attributes disputed"
     )
-    print("precision: as answered, with its 95 % interval | weighted back to the dataset")
+    print("precision with its 95 % interval; covers: statements in strata with an answer")
+    print(f"  {'':<20} {'right':>12} {'as answered':<18} {'weighted back':<18} covers")
     print_precision("all", report["overall"])
     for part in ("by_attribute", "by_verdict", "by_engine"):
         print(part.replace("_", " "))
@@ -65,16 +66,22 @@ def print_review(out: Path, taken: Taken) -> None:
 
 
 def print_precision(name: str, row: dict[str, Any]) -> None:
+    """One line of 80 characters; a name too long for its column, and what does not count, have their own."""
+    if len(name) > 20:
+        print(f"  {name}")
+        name = ""
     unclear = ", ".join(f"{row[k]} {k.replace('_', ' ')}" for k in ("cannot_tell", "disputed") if row[k])
     if not row["answered"]:
-        print(f"  {name:<28} no answer counts ({unclear})")
+        print(f"  {name:<20} no answer counts ({unclear})")
         return
-    covers = f", strata with {row['covers']:.0%} of the statements" if row.get("covers", 1) < 1 else ""
-    print(
-        f"  {name:<28} {row['right']:>4} of {row['answered']:<4} {row['precision']:.3f} [{row['low']:.3f}, {row['high']:.3f}] | "
-        f"{row['weighted']:.3f} [{row['weighted_low']:.3f}, {row['weighted_high']:.3f}]{covers}"
-        + (f"; {unclear}" if unclear else "")
+    shares = " ".join(
+        f"{row[k]:.3f} [{row[low]:.2f}, {row[high]:.2f}]"
+        for k, low, high in (("precision", "low", "high"), ("weighted", "weighted_low", "weighted_high"))
     )
+    covers = f" {row['covers']:>6.0%}" if "covers" in row else ""
+    print(f"  {name:<20} {row['right']:>4} of {row['answered']:>4} {shares}{covers}")
+    if unclear:
+        print(f"  {'':<20} and {unclear}")
 
 
 def print_found(out: Path, found: list[Found], notes: list[str]) -> None:

@@ -176,7 +176,7 @@ def planned(asked: Asked, quiet: bool) -> Plan:
 def within(plan: Plan, asked: Asked, quiet: bool) -> Plan:
     """The plan with as many steps as the budget pays for, by the time of a short trial on this machine."""
     assert asked.budget is not None
-    progress = Progress("timing a run", TRIAL_STEPS, quiet)
+    progress = Progress("timing a run", TRIAL_STEPS, quiet, "step")
     folder = asked.out / TRIAL
     trial = stepped(with_shared(asked.out, plan.preset), TRIAL_STEPS)
     trial = trial.model_copy(update={"run": trial.run.model_copy(update={"save_every": TRIAL_STEPS, "log_every": 1})})
@@ -209,7 +209,7 @@ def within(plan: Plan, asked: Asked, quiet: bool) -> Plan:
 def finish_runs(out: Path, plan: Plan, seeds: int, quiet: bool) -> list[dict[str, Any]]:
     """Run what has no result yet, pair by pair, so many at once; what crashed, with the last that it said."""
     waiting = [(side, seed) for seed in range(seeds) for side in SIDES if read_result(out, plan, side, seed) is None]
-    progress = Progress("runs", len(waiting), quiet)
+    progress = Progress("runs", len(waiting), quiet, "run")
     at_work: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
     failed: list[dict[str, Any]] = []
     try:

@@ -34,11 +34,11 @@ def write_page(target: Path, out: Path, plan: Plan, report: dict[str, Any]) -> N
     html = page_template("compare", Path(__file__).parent).render(
         report=report,
         families=[
-            ("Primary", "declared beforehand; they decide", report["primary"]),
-            ("Secondary", "declared beforehand; corrected for among themselves", report["secondary"]),
+            ("Primary", "Declared beforehand; they decide", report["primary"]),
+            ("Secondary", "Declared beforehand; they do not decide", report["secondary"]),
             (
                 "Exploratory",
-                "not declared: they raise questions and answer none",
+                "Not declared: they raise questions and answer none",
                 [row for row in report["exploratory"] if row not in attributes],
             ),
         ],
@@ -66,7 +66,7 @@ def curve(report: dict[str, Any], name: str, title: str) -> go.Figure:
         band = np.concatenate([values.max(0), values.min(0)[::-1]])
         figure.add_scatter(
             x=np.concatenate([steps, steps[::-1]]), y=band, fill="toself", fillcolor=colour, opacity=0.18,
-            line={"width": 0}, hoverinfo="skip", showlegend=False,
+            line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False,
         )  # fmt: skip
         figure.add_scatter(x=steps, y=values.mean(0), name=label, line={"color": colour}, mode="lines+markers")
     return laid_out(figure, title, "steps of training", 300)

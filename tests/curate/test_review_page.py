@@ -13,7 +13,7 @@ import aiohttp
 import orjson
 import pytest
 
-from unif2ace_data.curate.review import Item, read_answers
+from unif2ace_data.curate.review import NONE_OF_THESE, Item, read_answers
 from unif2ace_data.release.review_form import FORM, write_forms
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -63,6 +63,10 @@ def script_of(page: Path) -> str:
     found = re.search(r"<script>(.*?)</script>", page.read_text(), re.S)
     assert found
     return found[1]
+
+
+def test_the_first_choice_after_no_is_in_words(page: Path) -> None:
+    assert f'const none = "{NONE_OF_THESE}";' in script_of(page)  # Jinja's own `none` would be null
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node here")

@@ -116,4 +116,4 @@ def test_a_distribution_is_named_where_it_differs_much_and_surely() -> None:
     assert confounders(Samples(), [], [few]) == confounders(Samples(), [], [slight]) == []
     (found,) = confounders(Samples(), [], [many])
     assert (found.name, found.a, found.b) == ("smile", 0.0, 0.3333)
-    assert found.text == "smile: 33 % lies elsewhere; broad 0.0% in A, 33.3% in B"
+    assert found.text == "smile: 33% lies elsewhere; broad 0.0% in A, 33.3% in B"

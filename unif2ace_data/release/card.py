@@ -15,7 +15,7 @@ import yaml
 
 from unif2ace_data.curate.licences import OTHER, Release, facts_of, release_of
 from unif2ace_data.recipe import Release as Stated
-from unif2ace_data.release.datasheet import asking, former_answers, md, percent, said, table, unique
+from unif2ace_data.release.datasheet import UNSAID, asking, former_answers, md, percent, said, table, unique
 from unif2ace_data.release.features import hub_features
 from unif2ace_data.release.sample_sheet import SAMPLES
 from unif2ace_data.shards import root_hash
@@ -70,7 +70,8 @@ def card_text(
         licences=table(("licence of the photographs", "samples"), licence_rows(stats)),
         sources=table(("source", "what it is", "credit"), source_rows(manifests)),
         routes=table(
-            ("source", "removal route of the source"), [(m.get("name", ""), said(m, "removal")) for m in manifests]
+            ("source", "removal route of the source"),
+            [(m.get("name", ""), said(m, "removal") or UNSAID) for m in manifests],
         ),
         present=[split for split, sums in stats["splits"].items() if sums["shards"]],
         shards_sha256=shards_hash(shards),
@@ -140,7 +141,7 @@ def size_category(samples: int) -> str:
 
 
 def split_rows(stats: dict[str, Any]) -> list[tuple[Any, ...]]:
-    return [(s, n["samples"], n["shards"], f"{n['bytes'] / 1e6:,.1f}") for s, n in stats["splits"].items()]
+    return [(s, n["samples"], n["shards"], f"{n['bytes'] / 1e6:,.2f}") for s, n in stats["splits"].items()]
 
 
 def licence_rows(stats: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -149,7 +150,11 @@ def licence_rows(stats: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 def source_rows(manifests: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return [
-        (m.get("name", ""), " ".join(filter(None, (said(m, "title"), said(m, "homepage")))), said(m, "attribution"))
+        (
+            m.get("name", ""),
+            " ".join(filter(None, (said(m, "title"), said(m, "homepage")))),
+            said(m, "attribution") or UNSAID,
+        )
         for m in unique(manifests)
     ]
 

@@ -21,6 +21,8 @@ from unif2ace_data.shards import write_bytes
 
 MARK = re.compile(r"^<!-- (?:people: (?P<id>[a-z0-9-]+)|(?P<end>/people)) -->[ \t]*$", re.MULTILINE)
 OPEN = "_Not answered yet._"
+UNSAID = "not stated"  # by the manifest of a source
+FIGURE = re.compile(r"[\d.,]+(?: %)?")
 People = Callable[[str, str], str]  # block id, question -> Markdown with the block
 
 
@@ -120,7 +122,7 @@ def motivation(people: People) -> str:
 def composition(people: People, stats: dict[str, Any]) -> str:
     faces, photos = stats["distributions"]["face_px"], stats["distributions"]["source_px"]
     captions, claims = stats["captions"], stats["claims"]
-    splits = [(s, n["samples"], n["shards"], f"{n['bytes'] / 1e6:,.1f}") for s, n in stats["splits"].items()]
+    splits = [(s, n["samples"], n["shards"], f"{n['bytes'] / 1e6:,.2f}") for s, n in stats["splits"].items()]
     attributes = []
     for entry in stats["attributes"]:
         commonest = ", ".join(f"{value['value']} {percent(value['share'])}" for value in entry["values"][:6])
@@ -264,7 +266,9 @@ def uses(people: People) -> str:
 
 def distribution(people: People, stats: dict[str, Any], manifests: list[dict[str, Any]]) -> str:
     licences = [(name or "not stated", count) for name, count in stats["licences"].items()]
-    terms = [(m.get("name", ""), said(m, "licence"), said(m, "attribution")) for m in unique(manifests)]
+    terms = [
+        (m.get("name", ""), said(m, "licence") or UNSAID, said(m, "attribution") or UNSAID) for m in unique(manifests)
+    ]
     return "\n\n".join(
         [
             "## Distribution",
@@ -279,7 +283,7 @@ def distribution(people: People, stats: dict[str, Any], manifests: list[dict[str
 
 
 def maintenance(people: People, stats: dict[str, Any], manifests: list[dict[str, Any]]) -> str:
-    routes = [(m.get("name", ""), said(m, "removal")) for m in unique(manifests)]
+    routes = [(m.get("name", ""), said(m, "removal") or UNSAID) for m in unique(manifests)]
     return "\n\n".join(
         [
             "## Maintenance",
@@ -300,7 +304,7 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
     rows = list(rows)
     if not rows:
         return f"{head[0]}: none."
-    right = ["---:" if isinstance(cell, int) else "---" for cell in rows[0]]
+    right = ["---:" if FIGURE.fullmatch(str(cell)) else "---" for cell in rows[0]]
     cells = ([f"{c:,}" if isinstance(c, int) else md(c) for c in line] for line in (head, right, *rows))
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 

@@ -61,7 +61,8 @@ def render_diff(diff: Diff) -> Group:
 
 def side_line(name: str, side: Dataset) -> str:
     splits = ", ".join(f"{split} {count:,}" for split, count in side.splits.items())
-    return f"{name}  {side.path}: {side.samples:,} samples of {side.inputs:,} inputs ({splits})  root {side.root_sha256[:DIGITS]}"
+    held = f"{side.samples:,} samples of {side.inputs:,} inputs ({splits})"
+    return f"{name}  {side.path}, root {side.root_sha256[:DIGITS]}\n   {held}"
 
 
 def table(title: str, rows: Rows, numbers: tuple[int, ...]) -> tuple[Text | Table, ...]:

@@ -50,7 +50,7 @@ def write_forms(folder: Path, root: str, name: str, items: Sequence[Item], pictu
         "items": [{**asked(item), "picture": list(uris).index(item.key)} for item in together],
     }
     page = template.render(
-        name=name, root=root, form=form, pictures=list(uris.values()), count=len(together), none=NONE_OF_THESE
+        name=name, root=root, form=form, pictures=list(uris.values()), count=len(together), none_of_these=NONE_OF_THESE
     )
     tasks = [
         {

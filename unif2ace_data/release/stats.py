@@ -376,7 +376,7 @@ def render_stats(stats: dict[str, Any]) -> Group:
     ]
     reasons = [(r["reason"], r["status"], f"{r['rows']:,}") for r in stats["reasons"]]
     splits = [
-        (s, f"{n['samples']:,}", f"{n['shards']:,}", f"{n['bytes'] / 1e6:,.1f}") for s, n in stats["splits"].items()
+        (s, f"{n['samples']:,}", f"{n['shards']:,}", f"{n['bytes'] / 1e6:,.2f}") for s, n in stats["splits"].items()
     ]
     spreads = [
         (name, *(f"{d[part]:g}" for part in ("min", "mean", "max")), bars(d["kept"]), d["unit"])

@@ -224,7 +224,7 @@ def of_samples(samples: Samples) -> Iterator[Confounder]:
         out = sum(crossed.values()) - into
         yield Confounder(
             "held_out", into, out,
-            f"{into:,} samples that A holds out are in B's train, {out:,} that B holds out in A's: neither held-out split is "
+            f"samples that A holds out in B's train: {into:,}, that B holds out in A's: {out:,}; neither held-out split is "
             "fair to both",
         )  # fmt: skip
     if pictures := samples.aspects["picture"].count:
@@ -255,6 +255,6 @@ def of_distributions(spreads: list[Distribution]) -> Iterator[Confounder]:
             title = d.name if d.group in ("attribute", "measured") else f"{d.group}, {d.name}"
             yield Confounder(
                 title, most.share_a, most.share_b,
-                f"{title}: {100 * d.total_variation:.0f} % lies elsewhere; {most.value} {most.share_a:.1%} in A, "
+                f"{title}: {d.total_variation:.0%} lies elsewhere; {most.value} {most.share_a:.1%} in A, "
                 f"{most.share_b:.1%} in B",
             )  # fmt: skip

@@ -31,15 +31,13 @@ class Log:
 class Progress:
     """Counts finished items and the reasons of those that did not get through."""
 
-    def __init__(self, label: str, total: int, quiet: bool = False) -> None:
+    def __init__(self, label: str, total: int, quiet: bool = False, unit: str = "photo") -> None:
         self.label, self.total, self.done = label, total, 0
         self.reasons: Counter[str] = Counter()
         self._start = self._last = time.monotonic()
         self._terminal = sys.stderr.isatty()
         self._quiet = quiet or total == 0
-        self._bar = tqdm(
-            total=total, desc=label, unit="photo", disable=self._quiet or not self._terminal, smoothing=0.05
-        )
+        self._bar = tqdm(total=total, desc=label, unit=unit, disable=self._quiet or not self._terminal, smoothing=0.05)
 
     def advance(self, count: int, reasons: list[str]) -> None:
         self.done += count
