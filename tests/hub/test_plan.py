@@ -11,6 +11,7 @@ import pytest
 from unif2ace_data.release.hub_client import Remote, RemoteFile
 from unif2ace_data.release.hub_plan import LocalFile, compare, parts
 from unif2ace_data.schema import UserError
+from unif2ace_data.shards import INDEX_KIND
 
 
 def sha(text: str) -> str:
@@ -43,7 +44,7 @@ def test_a_hundred_thousand_shards_are_planned_in_seconds() -> None:
     shards = [{"name": n, "split": "train", "prefix": "", "samples": 1, "bytes": 9, "sha256": sha(n)} for n in names]
     ledgers = {f"ledger/kept-train-{i:06d}.parquet": {"bytes": 9, "sha256": sha(f"l{i}")} for i in range(100_000)}
     started = time.process_time()
-    entries = parts({"shards": shards, "files": ledgers}, "a synthetic dataset")
+    entries = parts({"kind": INDEX_KIND, "shards": shards, "files": ledgers}, "a synthetic dataset")
     here = {name: LocalFile(Path(name), e["bytes"], e["sha256"]) for name, e in entries.items()}
     there = {n: RemoteFile(9, f.sha256 if i % 2 else sha("old"), "") for i, (n, f) in enumerate(here.items()) if i % 4}
     plan = compare(here, remote(there))
@@ -54,4 +55,4 @@ def test_a_hundred_thousand_shards_are_planned_in_seconds() -> None:
 
 def test_a_name_that_leads_out_of_the_dataset_is_refused() -> None:
     with pytest.raises(UserError, match="no part of a dataset"):
-        parts({"shards": [], "files": {"../secrets.json": {"bytes": 1, "sha256": sha("")}}}, "it")
+        parts({"kind": INDEX_KIND, "shards": [], "files": {"../secrets.json": {"bytes": 1, "sha256": sha("")}}}, "it")

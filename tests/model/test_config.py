@@ -44,5 +44,5 @@ def test_what_does_not_hold_is_said(override: str, message: str) -> None:
 
 
 def test_an_unknown_preset_names_those_there_are() -> None:
-    with pytest.raises(UserError, match="train-1p8b, train-small, train-tiny"):
+    with pytest.raises(UserError, match="train-1p8b, train-compare, train-small, train-tiny"):
         load_preset("train-huge")
