@@ -62,6 +62,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_build_needs_no_torch(examples: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"  # importing it is an error now
@@ -154,6 +155,7 @@ def test_the_summary_is_json_when_asked(home: Path, examples: Path) -> None:
     assert summary["reasons"] == {"border": 1, "no_face": 1}
 
 
+@pytest.mark.slow
 def test_clean_deletes_the_private_folder_and_says_what_is_gone(examples: Path, tmp_path: Path) -> None:
     done = cli("build", "--src", str(examples), "--subjects", "adults", "--clean", "--json", cwd=tmp_path)
     receipt = json.loads(done.stdout)["receipt"]
@@ -200,6 +202,7 @@ def test_show_finds_a_sample_by_the_beginning_of_its_key(home: Path) -> None:
     assert cli("show", "zzz", "--shards", "shards", cwd=home).returncode == 1
 
 
+@pytest.mark.slow
 def test_report_writes_the_private_page_beside_the_work(home: Path) -> None:
     done = cli("report", "shards", cwd=home)
     page = home / done.stdout.strip()

@@ -58,6 +58,7 @@ def test_no_ref_leads_to_a_removed_file(client: Client, dataset: Path, released:
     assert not (client.folder / "copy" / GONE[0]).exists()
 
 
+@pytest.mark.slow
 def test_a_purge_that_was_interrupted_is_completed(client: Client, dataset: Path, released: dict[str, Any]) -> None:
     for request in ("DELETE .*/tag/v1.0.1", "DELETE .*/branch/", "/super-squash/", "/lfs-files/batch", "/lfs-files$"):
         client.hub.faults.clear()

@@ -175,6 +175,7 @@ def test_wrong_use_is_one_clear_error(shards: Path, tmp_path: Path, options: dic
         train(Path(given.pop("shards")), tmp_path / given.pop("out"), quiet=True, **given)
 
 
+@pytest.mark.slow
 def test_the_command_line(shards: Path, clip: Path, tmp_path: Path) -> None:
     def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

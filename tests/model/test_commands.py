@@ -78,6 +78,7 @@ def test_a_finished_run_is_told_again_and_not_trained_again(home: Path) -> None:
     assert (home / "run" / "step-000030" / "model.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_same_command_goes_on(home: Path, tmp_path: Path, number: signal.Signals) -> None:
     tokenizer = f"images.tokenizer=fsq:{home / 'run' / 'image_tokenizer'}"
@@ -101,6 +102,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(home: Path, tmp_path: Path,
     assert 0 < steps[0] < steps[1]
 
 
+@pytest.mark.slow
 def test_killed_in_every_phase_a_run_ends_in_the_bytes_of_one_that_was_not(home: Path, tmp_path: Path) -> None:
     shards, run = shutil.copytree(home / "shards", tmp_path / "shards"), tmp_path / "run"
     command = ["train", *changes("optim.steps=30", "optim.warmup=5")]
@@ -199,6 +201,7 @@ def test_generate_says_when_a_prompt_is_longer_than_the_captions_were(home: Path
 # ------------------------------------------------------------------ answer
 
 
+@pytest.mark.slow
 def test_answer_sees_a_photograph_and_answers_each_question(home: Path) -> None:
     questions = ["--question", "Is the person smiling?", "--question", "Describe the person in this picture."]
     asked = ["answer", "--run", "run/step-000030", "--image", "raw/astronaut.png", *questions]
@@ -234,6 +237,7 @@ def test_info_counts_the_papers_size_in_seconds_and_in_little_memory(tmp_path: P
     assert notes["objective.alpha"]["note"].startswith("paper: 0.01") and notes["objective.alpha"]["default"]
 
 
+@pytest.mark.slow
 def test_info_is_of_the_model_that_is_trained(home: Path) -> None:
     shown = program("info", "run/preset.yaml", cwd=home)
     assert shown.returncode == 0 and "paper: 8 routed experts a group" in shown.stdout

@@ -134,6 +134,7 @@ def test_every_part_has_its_figures(report: dict[str, Any]) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_same_checkpoint_gives_the_same_report(report: dict[str, Any], trained_run: Path, people: Path) -> None:
     again = evaluate(trained_run / "step-000008", people, Wanted("train", ("captions", "nelbo")), quiet=True)
     assert again["captions"] == report["captions"]
@@ -223,6 +224,7 @@ def test_what_a_command_line_asks_for() -> None:
         assert error.value.exit_code == 2
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_report_and_prints_it(trained_run: Path, people: Path, tmp_path: Path) -> None:
     out = tmp_path / "eval.json"
     done = subprocess.run(

@@ -140,6 +140,7 @@ def test_a_crop_stays_as_it_is_and_a_photograph_is_aligned(exported: tuple[Path,
     assert 0.4 < eyes[0] < 0.6 and 0.35 < eyes[1] < 0.55
 
 
+@pytest.mark.slow
 def test_the_report_of_an_export_is_near_that_of_the_dataset(
     exported: tuple[Path, Path], people: Path, trained_run: Path
 ) -> None:

@@ -52,6 +52,7 @@ def test_a_tokenizer_learns_and_says_what_it_keeps_of_every_split(trained: Path)
     assert f"| test | 4 | {metrics['splits']['test']['psnr']:.2f} |" in (trained / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_held_out_faces_and_a_second_run_change_no_weight(built: Path, trained: Path, tmp_path: Path) -> None:
     counts = {"train": 12, "validation": 2, "test": 0}
     other = write_labelled(built, tmp_path / "other", lambda number, person: {}, counts)

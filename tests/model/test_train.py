@@ -29,6 +29,7 @@ def weights(run: Path) -> bytes:
     return (checkpoints(run)[-1] / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_in_the_bytes_of_one_that_was_not(asked: Path, preset: Preset, tmp_path: Path) -> None:
     done = train(asked, tmp_path / "whole", preset, quiet=True)
     assert (done.step, done.stopped) == (STEPS, False)
@@ -51,6 +52,7 @@ def test_a_killed_run_ends_in_the_bytes_of_one_that_was_not(asked: Path, preset:
     assert load_model(checkpoints(tmp_path / "whole")[-1]).config.face_dim == 128
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_same_call_goes_on(asked: Path, preset: Preset, tmp_path: Path) -> None:
     out = tmp_path / "run"
     code = (

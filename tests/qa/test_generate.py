@@ -194,6 +194,7 @@ def test_where_a_part_is_too_small_to_balance_all_are_asked_together() -> None:
     assert balanced_together({"train": FEW - 1, "test": 300}) == [("train", "validation", "test")]
 
 
+@pytest.mark.slow
 def test_the_answers_common_in_one_split_are_not_the_rare_ones_of_another() -> None:
     """Who gives `test` the answers that were rarest in `train`, by form, is no better than chance."""
     some = sorted(portraits(), key=lambda s: s.uid)

@@ -186,6 +186,7 @@ def drawn(kind: str, size: int, attribute: str, answer: int, text: int) -> QA:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(ASKED, min_size=FEW, max_size=FEW + 20), st.randoms(use_true_random=False))
 def test_whatever_a_model_asks_the_bound_and_the_number_hold_in_any_order(

@@ -248,6 +248,7 @@ def test_what_cannot_be_audited_against_is_said(built: Path, tmp_path: Path, nam
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.slow
 def test_the_command_exits_with_what_it_found(built: Path, leaky: Path) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

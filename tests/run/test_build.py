@@ -80,6 +80,7 @@ def all_samples(out: Path) -> list[dict]:
     return [json.loads(files["json"]) for shard in shards for _, files in read_samples(shard)]
 
 
+@pytest.mark.slow
 def test_ten_photos_added_are_ten_analysed(photos: Path, tmp_path: Path) -> None:
     raw, out = tmp_path / "raw", tmp_path / "shards"
     shutil.copytree(photos, raw)
@@ -99,6 +100,7 @@ def test_ten_photos_added_are_ten_analysed(photos: Path, tmp_path: Path) -> None
     assert verify(out).holds
 
 
+@pytest.mark.slow
 def test_photos_that_moved_are_known_by_their_bytes(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "shards"
     build(recipe_for(photos, *NO_DUPLICATES), out, quiet=True)
@@ -111,6 +113,7 @@ def test_photos_that_moved_are_known_by_their_bytes(photos: Path, tmp_path: Path
     assert build(recipe_for(photos, *NO_DUPLICATES), out, quiet=True).analysed == 0
 
 
+@pytest.mark.slow
 def test_a_limit_never_shrinks_a_finished_dataset(photos: Path, tmp_path: Path) -> None:
     out, recipe = tmp_path / "shards", recipe_for(photos, *NO_DUPLICATES)
     few = build(recipe, out, limit=5, quiet=True)
@@ -229,6 +232,7 @@ def test_two_folders_with_the_same_names_do_not_collide(examples: Path, tmp_path
     assert build(recipe, tmp_path / "shards", quiet=True).counts == {"kept": 2}
 
 
+@pytest.mark.slow
 def test_a_loosened_threshold_cuts_only_the_missing_crops(photos: Path, tmp_path: Path) -> None:
     out, straight = tmp_path / "shards", tmp_path / "straight"
     first = build(recipe_for(photos, *NO_DUPLICATES, "filters.face_px.min=150"), out, quiet=True)

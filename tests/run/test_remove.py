@@ -439,6 +439,7 @@ def cli(*arguments: str, killed_at: tuple[str, int] | None = None) -> subprocess
     )
 
 
+@pytest.mark.slow
 def test_the_command_shows_asks_and_prints_a_receipt(folder: Path) -> None:
     out = folder / "shards"
     key = key_of(out, "biden.jpg")

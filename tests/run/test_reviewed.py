@@ -155,6 +155,7 @@ def test_a_corrected_attribute_is_followed_by_claim_caption_ledger_and_stats(dat
     assert next(r for r in rows if r["key"] == one.uid)["claims"] == len(after.claims)
 
 
+@pytest.mark.slow
 def test_a_later_build_keeps_the_review_and_so_do_a_new_photo_and_another_threshold(
     dataset: Path, photos: Path
 ) -> None:
@@ -169,6 +170,7 @@ def test_a_later_build_keeps_the_review_and_so_do_a_new_photo_and_another_thresh
     assert records(samples(dataset)[one.uid], record.name) == [(right, "people:ab")]
 
 
+@pytest.mark.slow
 def test_a_build_from_nothing_gives_the_same_bytes_when_the_answers_are_taken_in(dataset: Path, tmp_path: Path) -> None:
     one, record, right = stated(dataset)
     root = imported(dataset, answer(one, record, "no", right)).root_sha256
