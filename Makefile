@@ -49,15 +49,15 @@ test: lint quick slow
 	@echo "all checks passed: ruff, mypy, quick and slow tests"
 
 # Two processes with a thread each are faster than one with two; a file's tests stay together, for their fixtures.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=5
-SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest --durations=5
+SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses 2 --dist loadfile
 
 quick: $(VENV)/dev.stamp
-	$(PYTEST) -m "not slow" $(SIDE_BY_SIDE)
+	$(SIDE_BY_SIDE) -m "not slow"
 
 slow: $(VENV)/dev.stamp vllm
 	$(PYTEST) -m slow tests/real_vllm
-	$(PYTEST) -m slow --ignore tests/real_vllm $(SIDE_BY_SIDE)
+	$(SIDE_BY_SIDE) -m slow --ignore tests/real_vllm
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
