@@ -60,6 +60,8 @@ def curve(report: dict[str, Any], name: str, title: str) -> go.Figure:
     figure = go.Figure()
     for side in SIDES:
         runs = [run["curve"] for run in report["runs"] if run["side"] == side]
+        points = min(map(len, runs))  # of a few steps a run may have a checkpoint fewer than another
+        runs = [one[-points:] for one in runs]
         steps = np.mean([[point["step"] for point in one] for one in runs], axis=0)
         values = np.array([[point[name] for point in one] for one in runs])
         colour, label = COLOURS[side], side.upper()

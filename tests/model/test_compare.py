@@ -22,6 +22,7 @@ from unif2ace_data.schema import UserError
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_model.compare import Asked, compare, seconds_of
 from unif2ace_model.compare_metrics import caption_rows, measure, value_of
+from unif2ace_model.compare_page import curve
 from unif2ace_model.compare_plan import Plan, read_plan, steps_of
 from unif2ace_model.compare_report import sentences, verdict_of
 from unif2ace_model.compare_run import read_result
@@ -261,6 +262,17 @@ def test_the_answer_in_words() -> None:
     assert none.startswith("No difference found.") and none.endswith("answer_nll 0.0500.")
     *_, looked = sentences(report | {"primary": [row("answer_nll", "b")], "looks": [8, 12]})
     assert looked.startswith("Looked at with 8, 12 pairs")
+
+
+def test_a_curve_of_runs_with_more_and_fewer_points() -> None:
+    """B's steps follow A's tokens, so eight in one run may be nine in another, with a checkpoint fewer."""
+    points = {8: (2, 4, 6, 8), 9: (3, 6, 9)}
+    runs = [
+        {"side": side, "curve": [{"step": step, "answer_nll": 1.0} for step in points[steps]]}
+        for side, steps in (("a", 8), ("a", 8), ("b", 8), ("b", 9))
+    ]
+    drawn = curve({"runs": runs}, "answer_nll", "")
+    assert [len(line.x) for line in drawn.data if line.mode == "lines+markers"] == [4, 3]
 
 
 # ------------------------------------------------------------------ tokens, and the variants that tests and benchmarks use
