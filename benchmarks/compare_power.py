@@ -34,8 +34,8 @@ from unif2ace_model.paired import family_p, flips, interval, over_people, p_valu
 
 NULL = "reordered"
 FAULTS = {
-    "wrong-answers:0.3": 8,
     "shuffled-captions": 8,
+    "wrong-answers:0.3": 8,
     "half": 8,
     "wrong-answers:0.5": 6,
     "wrong-answers:0.2": 6,
