@@ -19,10 +19,11 @@ from pathlib import Path
 
 import orjson
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import SourceSpec, load_recipe
 from unif2ace_data.run.build import build
 from unif2ace_data.run.local import usable_cores
-from unif2ace_data.schema import Sample, UserError
+from unif2ace_data.schema import Sample
 from unif2ace_data.shards import dataset_shards, read_samples
 from unif2ace_data.taxonomy import load_taxonomy
 from unif2ace_model.attributes import train

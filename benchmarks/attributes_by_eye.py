@@ -29,9 +29,10 @@ from scipy.optimize import minimize
 
 from unif2ace_data.attributes import measure
 from unif2ace_data.curate.intervals import wilson
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.analyse import Analyser
 from unif2ace_data.recipe import Faces
-from unif2ace_data.schema import Annotations, FaceRecord, UserError
+from unif2ace_data.schema import Annotations, FaceRecord
 from unif2ace_data.taxonomy import Entry, Fit, ValueClaim, Weights, load_taxonomy, parse_taxonomy
 
 ROOT = Path(__file__).resolve().parent.parent

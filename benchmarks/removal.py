@@ -25,10 +25,10 @@ from unif2ace_data.curate.removal import (
     stone_of,
     tombstones,
 )
+from unif2ace_data.errors import InputError
 from unif2ace_data.faces.align import crop_jpeg
 from unif2ace_data.faces.analyse import Analyser
 from unif2ace_data.recipe import Faces
-from unif2ace_data.schema import InputError
 
 KEY = bytes(32)
 FACES = Faces()

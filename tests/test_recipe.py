@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Recipe, load_recipe
 from unif2ace_data.resources import resource
-from unif2ace_data.schema import UserError
 
 
 @pytest.mark.parametrize(

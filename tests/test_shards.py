@@ -11,7 +11,8 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unif2ace_data.schema import SCHEMA_VERSION, Captioner, Claim, Face, Image, Sample, Source, UserError
+from unif2ace_data.errors import UserError
+from unif2ace_data.schema import SCHEMA_VERSION, Captioner, Claim, Face, Image, Sample, Source
 from unif2ace_data.shards import members, read_samples, root_hash, sample_json, write_shard
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.resources import resource
-from unif2ace_data.schema import UserError
 from unif2ace_data.taxonomy import ValueClaim, load_taxonomy, parse_taxonomy
 
 LABELS = Path(__file__).resolve().parent.parent / "benchmarks" / "labels" / "portraits.csv"

@@ -9,6 +9,7 @@ import typer
 
 from unif2ace_data import cli_release
 from unif2ace_data.cli_options import ShardsArgument, ShardsOption, dataset, source_spec
+from unif2ace_data.errors import UserError
 from unif2ace_data.printed import (
     console,
     print_estimate,
@@ -18,7 +19,6 @@ from unif2ace_data.printed import (
     summary_json,
 )
 from unif2ace_data.program import Json, emit, run
-from unif2ace_data.schema import UserError
 
 app = typer.Typer(
     name="unif2ace-data",
@@ -26,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -141,7 +141,9 @@ def caption(
     rate: Rate = 10.0,
     as_json: Json = False,
 ) -> None:
-    """Write the captions of a dataset anew, through a vision-language model; claims are checked against the evidence.
+    """Captions anew, through a vision-language model, checked.
+
+    Every claim of a caption is checked against the evidence; what contradicts it is cut.
 
     Example: `unif2ace-data caption --shards shards/ --captioner openai --model Qwen/Qwen2.5-VL-7B-Instruct --dry-run`
     """
@@ -191,7 +193,7 @@ def qa_gen(
     rate: Rate = 10.0,
     as_json: Json = False,
 ) -> None:
-    """Questions and answers for every sample, checked, into the shards.
+    """Questions and answers for every sample, into the shards.
 
     Example: `unif2ace-data qa-gen --shards shards/ --jsonl questions.jsonl`
     """
@@ -231,7 +233,9 @@ def verify(
     hashes: Annotated[bool, typer.Option("--hashes", help="Only compare files with the index.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check hashes, ledger sums, schema, decodability, order, and that nothing private is inside.
+    """Check a dataset: hashes, sums, schema, pictures, order.
+
+    Also that nothing private is inside.
 
     Example: `unif2ace-data verify shards/`
     """
@@ -259,7 +263,7 @@ def verify(
 
 @app.command()
 def stats(shards: ShardsArgument = None, option: ShardsOption = None, as_json: Json = False) -> None:
-    """Counts of kept, dropped and failed, and distributions of what was kept.
+    """Counts of kept, dropped and failed; what the kept look like.
 
     Example: `unif2ace-data stats shards/ --json`
     """
@@ -291,7 +295,7 @@ def show(
     shards: Annotated[Path, typer.Option("--shards", help="The dataset.")] = Path("shards"),
     as_json: Json = False,
 ) -> None:
-    """One sample in the terminal: picture, caption, claims and their evidence.
+    """One sample in the terminal: picture, caption, evidence.
 
     Example: `unif2ace-data show 3fa1 --shards shards/`
     """
@@ -308,7 +312,7 @@ def doctor(
     faces: Annotated[str, typer.Option("--faces", help="The face engine to try.")] = "embedded",
     as_json: Json = False,
 ) -> None:
-    """What is installed, which engines work, what to install for the rest.
+    """What is installed, and which engines work.
 
     Example: `unif2ace-data doctor`
     """

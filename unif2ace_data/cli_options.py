@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 
 ShardsArgument = Annotated[Path | None, typer.Argument(help="The dataset (default: shards/).", show_default=False)]
 ShardsOption = Annotated[Path | None, typer.Option("--shards", help="The same, as an option.", show_default=False)]

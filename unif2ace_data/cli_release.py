@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from unif2ace_data.cli_options import ShardsArgument, ShardsOption, dataset, source_spec
+from unif2ace_data.errors import UserError
 from unif2ace_data.printed_release import (
     print_audit,
     print_drawn,
@@ -19,7 +20,6 @@ from unif2ace_data.printed_release import (
     print_review,
 )
 from unif2ace_data.program import Json, emit
-from unif2ace_data.schema import UserError
 
 
 def card(
@@ -33,7 +33,7 @@ def card(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Dataset card, datasheet and Croissant file, written anew from the data, or checked against it.
+    """Dataset card, datasheet, Croissant: written anew or checked.
 
     Example: `unif2ace-data card shards/ --check`
     """
@@ -68,7 +68,9 @@ def annotations_alone(
     out: Annotated[Path, typer.Option("--out", help="A new folder.")] = Path("annotations"),
     as_json: Json = False,
 ) -> None:
-    """The dataset without its pictures: records as parquet, sources by id and SHA-256; `join` makes it whole again.
+    """The dataset without its pictures; `join` adds them again.
+
+    Records as parquet, sources by id and SHA-256.
 
     Example: `unif2ace-data annotations shards/ --out annotations/`
     """
@@ -87,7 +89,9 @@ def join(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Annotations and a local copy of the photographs, checked by SHA-256, become the dataset again.
+    """Annotations and local photographs become the dataset again.
+
+    Every photograph is checked by SHA-256.
 
     Example: `unif2ace-data join annotations/ --src raw/ --out joined/`
     """
@@ -136,7 +140,9 @@ def audit(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Does a person lie in two splits, or in another dataset too? The nearest pairs, on a private page. Exit code 1: yes.
+    """Does a person lie in two splits, or in another dataset too?
+
+    The nearest pairs, on a private page. Exit code 1: yes.
 
     Example: `unif2ace-data audit shards/`
     """
@@ -155,7 +161,9 @@ def diff(
     b: Annotated[Path, typer.Argument(metavar="B", help="Another, or a later version of it.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """What changed from dataset A to B: samples, recipe, losses, distributions. Exit code 0, whatever differs.
+    """What changed from A to B: samples, recipe, distributions.
+
+    Exit code 0, whatever differs.
 
     Example: `unif2ace-data diff shards/ larger/`
     """
@@ -186,7 +194,9 @@ def review(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Let people look: a form with items drawn over attributes, verdicts and confidences; their answers become evidence.
+    """Let people look; their answers become evidence.
+
+    A form with items drawn over attributes, verdicts and confidences.
 
     Example: `unif2ace-data review shards/ --export 200`
     """
@@ -222,7 +232,9 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Take photographs out, for good: from the shards, from the private folder, and from every later build.
+    """Take photographs out, for good.
+
+    From the shards, from the private folder, and from every later build.
 
     Example: `unif2ace-data remove shards/ --key 3fa1 --yes`
     """
@@ -265,7 +277,9 @@ def publish(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Verify, compare with the repo, send nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Verify a dataset and send it to the Hugging Face Hub; run it again to send what is missing.
+    """Verify a dataset and send it to the Hugging Face Hub.
+
+    Run it again to send what is missing.
 
     Example: `unif2ace-data publish shards/ --repo user/name --tag v1.0 --dry-run`
     """
@@ -290,7 +304,9 @@ def pull(
     revision: Annotated[str | None, typer.Option("--revision", help="The same: a tag, branch or commit.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch a published dataset; the folder appears when every file was checked against its index.
+    """Fetch a published dataset, every file checked.
+
+    The folder appears when all is there.
 
     Example: `unif2ace-data pull user/name --out shards/ --tag v1.0`
     """

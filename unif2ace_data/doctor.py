@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from unif2ace_data import __version__
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.engine import EMBEDDED, INSIGHTFACE_MODELS, find_pack, sha256_file
 from unif2ace_data.recipe import Faces
 from unif2ace_data.run.local import usable_cores
-from unif2ace_data.schema import UserError
 
 OPTIONAL = {
     "nudenet": ("nsfw", "the NSFW filter (filters.nsfw)"),

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 

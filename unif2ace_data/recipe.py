@@ -14,8 +14,8 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.resources import resource
-from unif2ace_data.schema import UserError
 
 
 class Section(BaseModel):

@@ -18,7 +18,8 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel
 
-from unif2ace_data.schema import SCHEMA_VERSION, SPLITS, Sample, Split, UserError
+from unif2ace_data.errors import UserError
+from unif2ace_data.schema import SCHEMA_VERSION, SPLITS, Sample, Split
 
 BLOCK = 512
 END = b"\0" * (2 * BLOCK)

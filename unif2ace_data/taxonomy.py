@@ -14,8 +14,9 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.resources import resource
-from unif2ace_data.schema import Group, Model, UserError
+from unif2ace_data.schema import Group, Model
 
 MIN_CASES, MIN_PRECISION, MIN_WILSON = 30, 0.9, 0.8  # what a value needs to be claimed
 MIN_OTHERS, MAX_MISTAKEN = 10, 0.5  # our addition: it must not be said of most of those that are labelled otherwise

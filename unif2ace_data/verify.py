@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 from pydantic import ValidationError
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.release.annotations_index import PART, annotations_at, check_rows
-from unif2ace_data.schema import SCHEMA_VERSION, Sample, UserError
+from unif2ace_data.schema import SCHEMA_VERSION, Sample
 from unif2ace_data.shards import BLOCK, INDEX, members, read_index, root_hash
 
 # Column and field names that must never travel: biometrics, and measurements kept for audits only.

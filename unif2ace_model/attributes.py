@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from unif2ace_data.attributes.predict import FORMAT, METADATA, Head, Metadata
-from unif2ace_data.schema import SPLITS, UserError
+from unif2ace_data.errors import UserError
+from unif2ace_data.schema import SPLITS
 from unif2ace_data.shards import write_bytes
 from unif2ace_data.taxonomy import MIN_CASES, MIN_PRECISION, MIN_WILSON, Entry, ValueClaim, load_taxonomy
 from unif2ace_model.card import card_of

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from unif2ace_data.curate.identities import cluster_identities
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.engine import find_pack
-from unif2ace_data.schema import UserError
 from unif2ace_model.data import Dataset, Record
 
 DRAWS = 1000  # our choice

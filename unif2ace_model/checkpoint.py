@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.config import ModelConfig
 from unif2ace_model.model import UniF2ace
 from unif2ace_model.moe import TokenMoeLayer

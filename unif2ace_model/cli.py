@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.program import Json, emit, run
-from unif2ace_data.schema import UserError
 
 if TYPE_CHECKING:
     from unif2ace_model.attributes import Report
@@ -22,7 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -103,7 +103,7 @@ def generate(
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same pictures.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Pictures of faces from texts, as one grid; several prompts give a row each.
+    """Pictures of faces from texts; a row of the grid for each.
 
     Example: `unif2ace-model generate --run run/ --prompt "A smiling woman." --out grid.png`
     """
@@ -144,7 +144,9 @@ def info(
     settings: Changes = None,
     as_json: Json = False,
 ) -> None:
-    """What a preset costs: parameters, FLOPs a token, memory; and which numbers are the paper's. Trains nothing.
+    """What a preset costs, and which numbers are the paper's.
+
+    Parameters, FLOPs a token, memory. Trains nothing.
 
     Example: `unif2ace-model info train-1p8b`
     """
@@ -174,7 +176,9 @@ def attributes(
     ] = 0.9,
     as_json: Json = False,
 ) -> None:
-    """Train the attribute model for `unif2ace-data build --attributes`, and write its card.
+    """Train the attribute model for `unif2ace-data build`.
+
+    `build --attributes` uses it; its card says what it can tell.
 
     Example: `unif2ace-model attributes --shards shards/ --out attributes.onnx`
     """
@@ -218,7 +222,9 @@ def evaluation(
     images: Annotated[Path | None, typer.Option("--images", help="The folder of their pictures.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a trained model on a split: answers, captions, image likelihood, generated faces.
+    """Measure a trained model on held-out samples.
+
+    Answers, captions, image likelihood, generated faces.
 
     Example: `unif2ace-model eval --run runs/x --shards shards/ --split test --out eval.json`
     """
@@ -277,7 +283,9 @@ def compare(
     settings: Changes = None,
     as_json: Json = False,
 ) -> None:
-    """Which of two datasets teaches a model more: pairs of runs, and an answer with its interval and p.
+    """Which of two datasets teaches a model more?
+
+    Pairs of runs, and an answer with its interval and p.
 
     The same command goes on after a kill, and with more --seeds adds pairs. Exit code 1: a run crashed.
 
@@ -346,7 +354,9 @@ def tokenizer(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train an FSQ image tokenizer, and measure what it keeps of faces that it has not learnt from.
+    """Train an FSQ image tokenizer, and measure what it keeps.
+
+    Measured on faces that it has not learnt from.
 
     Example: `unif2ace-model tokenizer --shards shards/ --out tok/ --set steps=2000`
     """

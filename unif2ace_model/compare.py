@@ -24,9 +24,10 @@ from typing import Any
 import orjson
 import torch
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.run.progress import Progress
 from unif2ace_data.run.store import lock_folder
-from unif2ace_data.schema import SPLITS, Split, UserError
+from unif2ace_data.schema import SPLITS, Split
 from unif2ace_data.shards import write_bytes
 from unif2ace_model.compare_metrics import measure
 from unif2ace_model.compare_page import write_page

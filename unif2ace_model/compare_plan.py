@@ -16,8 +16,9 @@ import torch
 from pydantic import BaseModel, Field, ValidationError
 
 from unif2ace_data.curate.leaks import cross_pairs
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.engine import find_pack
-from unif2ace_data.schema import Split, UserError
+from unif2ace_data.schema import Split
 from unif2ace_data.shards import read_index, write_bytes
 from unif2ace_model.bootstrap import identities_of
 from unif2ace_model.compare_metrics import PRIMARY, SECONDARY

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.run.diff import diff
-from unif2ace_data.schema import UserError
 from unif2ace_model.compare_metrics import Rows, lower_is_better, unit_of, value_of
 from unif2ace_model.compare_plan import SIDES, Plan, encoded, with_shared
 from unif2ace_model.compare_run import read_result, rows_in

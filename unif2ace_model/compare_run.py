@@ -22,9 +22,9 @@ from typing import Any
 import orjson
 import torch
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Faces
 from unif2ace_data.release.read import read_mapping
-from unif2ace_data.schema import UserError
 from unif2ace_data.shards import write_bytes
 from unif2ace_model.compare_metrics import Rows, curve_point, measure, rows_as_json, rows_of
 from unif2ace_model.compare_plan import Plan, Side, read_plan, seeded, steps_of, with_shared

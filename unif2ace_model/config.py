@@ -14,9 +14,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Section, set_key
 from unif2ace_data.resources import resource
-from unif2ace_data.schema import UserError
 
 UndExpert = Literal["copy", "clip", "face"]
 GenExpert = Literal["copy", "zero", "noise"]

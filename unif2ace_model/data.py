@@ -23,10 +23,11 @@ import orjson
 import torch
 from PIL import Image
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.decode import decode
 from unif2ace_data.release.read import sample_records
 from unif2ace_data.run.progress import Progress
-from unif2ace_data.schema import SCHEMA_VERSION, Sample, Split, UserError
+from unif2ace_data.schema import SCHEMA_VERSION, Sample, Split
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_model.config import Features, Images
 from unif2ace_model.features import FeatureNetwork, networks_of

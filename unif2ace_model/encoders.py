@@ -21,9 +21,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from unif2ace_data.attributes.predict import PIXELS, PROBABILITIES, EncoderFacts, Preprocessing, one_line
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.engine import find_pack
 from unif2ace_data.faces.runtime import quiet_stderr, session_options
-from unif2ace_data.schema import UserError
 
 FEATURES = "features"
 UNSTATED = "not stated by the weights"

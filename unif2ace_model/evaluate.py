@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 import orjson
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.align import encode_jpeg
 from unif2ace_data.faces.decode import decode
 from unif2ace_data.recipe import Llm
 from unif2ace_data.release.read import pick
 from unif2ace_data.run.progress import Progress
-from unif2ace_data.schema import SPLITS, Sample, Split, UserError
+from unif2ace_data.schema import SPLITS, Sample, Split
 from unif2ace_data.shards import read_index, write_bytes
 from unif2ace_model.blind import BlindReader
 from unif2ace_model.bootstrap import Bootstrap, identities_of

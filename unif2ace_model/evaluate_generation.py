@@ -25,11 +25,12 @@ from unif2ace_data.attributes.predict import describe_model
 from unif2ace_data.captions.extract import find_claims
 from unif2ace_data.captions.text import predictions_of
 from unif2ace_data.captions.verdict import judge
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.align import crop_jpeg
 from unif2ace_data.faces.analyse import Analyser
 from unif2ace_data.recipe import Faces
 from unif2ace_data.release.read import read_mapping
-from unif2ace_data.schema import Annotations, Attribute, UserError
+from unif2ace_data.schema import Annotations, Attribute
 from unif2ace_model.bootstrap import Bootstrap
 from unif2ace_model.image_tokenizer import ImageTokenizer
 

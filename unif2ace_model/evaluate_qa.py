@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.qa.llm import means
-from unif2ace_data.schema import UserError
 from unif2ace_data.taxonomy import load_taxonomy
 from unif2ace_model.answering import Ask, answer_nll, spoken_answers
 from unif2ace_model.blind import BlindReader, baseline, chance_of

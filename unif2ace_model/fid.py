@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.encoders import clip_source, load_clip, weights_hash
 from unif2ace_model.features import face_network
 

@@ -16,8 +16,8 @@ from pydantic import Field, ValidationError, model_validator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Section
-from unif2ace_data.schema import UserError
 from unif2ace_model.checkpoint import CONFIG, WEIGHTS, fill, read_tensors
 from unif2ace_model.codes import to_codes, to_digits
 from unif2ace_model.encoders import weights_hash

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_data.shards import write_bytes
 from unif2ace_model.config import Preset
 from unif2ace_model.decoding import Denoise, denoiser

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.fsq import load_fsq
 from unif2ace_model.magvitv2 import load_magvitv2
 from unif2ace_model.vqmodel import load_vqmodel

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.llm.crew import run_rows
 from unif2ace_data.llm.engine import Request, make_engine, told_model
 from unif2ace_data.llm.journal import Journal
@@ -25,7 +26,6 @@ from unif2ace_data.llm.room import AnswerFailed, EngineRoom
 from unif2ace_data.llm.structured import fields_of, list_of, object_of, one_of, strings_in
 from unif2ace_data.recipe import Llm
 from unif2ace_data.run.progress import Progress
-from unif2ace_data.schema import UserError
 from unif2ace_data.taxonomy import load_taxonomy
 from unif2ace_model.bootstrap import Bootstrap
 from unif2ace_model.evaluate_generation import Claimed

@@ -15,11 +15,12 @@ import onnxruntime
 
 from unif2ace_data.attributes.measure import is_annotation
 from unif2ace_data.attributes.predict import PIXELS, pixels_of
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.decode import decode
 from unif2ace_data.faces.runtime import session_options
 from unif2ace_data.run.local import usable_cores
 from unif2ace_data.run.progress import Progress
-from unif2ace_data.schema import SPLITS, Sample, UserError
+from unif2ace_data.schema import SPLITS, Sample
 from unif2ace_data.shards import dataset_shards, read_index, read_samples
 from unif2ace_data.taxonomy import load_taxonomy
 from unif2ace_model.encoders import FEATURES, Encoder

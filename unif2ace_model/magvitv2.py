@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad, scaled_dot_product_attention, silu
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.checkpoint import fill
 from unif2ace_model.codes import to_codes, to_digits
 from unif2ace_model.encoders import weights_hash

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from unif2ace_data.schema import Split, UserError
+from unif2ace_data.errors import UserError
+from unif2ace_data.schema import Split
 from unif2ace_model.config import Preset
 from unif2ace_model.data import Dataset, Record
 from unif2ace_model.diffusion import draw_times, mask_codes, rate_at

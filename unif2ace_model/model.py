@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.attention import KeyValue, mask_for
 from unif2ace_model.config import ModelConfig
 from unif2ace_model.moe import Experts, Router, TokenMoeLayer

@@ -16,13 +16,13 @@ import torch
 import yaml
 from pydantic import ValidationError
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.align import crop_jpeg
 from unif2ace_data.faces.analyse import Analyser
 from unif2ace_data.faces.decode import decode
 from unif2ace_data.recipe import Faces
 from unif2ace_data.run.pack import face_in_crop
 from unif2ace_data.run.private import recipe_at
-from unif2ace_data.schema import UserError
 from unif2ace_data.shards import write_bytes
 from unif2ace_model.answering import Ask, spoken_answers
 from unif2ace_model.config import Preset

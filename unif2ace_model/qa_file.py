@@ -19,6 +19,7 @@ import numpy as np
 import orjson
 import torch
 
+from unif2ace_data.errors import InputError, UserError
 from unif2ace_data.faces.align import crop, into_crop, quad_side
 from unif2ace_data.faces.analyse import Analyser
 from unif2ace_data.faces.decode import decode
@@ -27,7 +28,6 @@ from unif2ace_data.qa.llm import means
 from unif2ace_data.qa.phrasings import phrasings
 from unif2ace_data.recipe import Faces
 from unif2ace_data.run.progress import Progress
-from unif2ace_data.schema import InputError, UserError
 from unif2ace_data.taxonomy import load_taxonomy
 from unif2ace_model.config import Images
 from unif2ace_model.data import views_of

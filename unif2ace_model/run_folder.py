@@ -13,8 +13,8 @@ import numpy as np
 import torch
 import yaml
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.run.store import lock_folder
-from unif2ace_data.schema import UserError
 from unif2ace_model.checkpoint import atomic_folder, load_weights, save_model
 from unif2ace_model.config import Preset, load_preset
 from unif2ace_model.data import Dataset, same_encoders

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.config import Preset
 from unif2ace_model.image_tokenizer import check_fit, load_image_tokenizer
 from unif2ace_model.tokenizer_training import TokenizerSettings, train_tokenizer

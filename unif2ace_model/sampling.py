@@ -20,7 +20,7 @@ import math
 import torch
 from torch import Tensor
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.decoding import Denoise
 from unif2ace_model.diffusion import ScheduleName, rate_at
 

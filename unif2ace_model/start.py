@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.checkpoint import SHARD_INDEX, WEIGHTS, from_phi, from_showo, read_tensors, special_rows, upcycle
 from unif2ace_model.model import UniF2ace
 from unif2ace_model.text import TextTokenizer

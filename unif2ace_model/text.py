@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 
 FILE = "tokenizer.json"
 

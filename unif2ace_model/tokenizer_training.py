@@ -28,10 +28,11 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss
 from tqdm import tqdm
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.decode import decode
 from unif2ace_data.recipe import Section, set_key
 from unif2ace_data.run.progress import Progress
-from unif2ace_data.schema import SPLITS, UserError
+from unif2ace_data.schema import SPLITS
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_model.checkpoint import atomic_folder
 from unif2ace_model.config import problems_of

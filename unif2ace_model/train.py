@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.release.read import sample_records
-from unif2ace_data.schema import UserError
 from unif2ace_data.shards import read_index
 from unif2ace_model.config import ModelConfig, Preset
 from unif2ace_model.data import Dataset, check_schema, no_samples, open_dataset

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.encoders import offline, weights_hash
 
 CONFIG = "config.json"

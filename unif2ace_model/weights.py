@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 

@@ -21,10 +21,10 @@ from unif2ace_data.attributes.predict import (
     load_model,
     pixels_of,
 )  # fmt: skip
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.engine import TEMPLATE_112
 from unif2ace_data.recipe import Recipe, SourceSpec, load_recipe
 from unif2ace_data.run.build import build
-from unif2ace_data.schema import UserError
 from unif2ace_data.shards import dataset_shards, read_samples
 
 MIDDLE = TEMPLATE_112 * 64 / 112

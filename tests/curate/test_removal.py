@@ -34,8 +34,8 @@ from unif2ace_data.curate.removal import (
     tombstone_bytes,
     tombstones,
 )
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Align
-from unif2ace_data.schema import UserError
 
 KEY = bytes(range(32))
 PICTURES = sorted(p for p in EXAMPLES.iterdir() if p.suffix in (".jpg", ".png"))

@@ -25,8 +25,9 @@ from unif2ace_data.curate.review import (
     read_answers,
     unpacked_draw,
 )
+from unif2ace_data.errors import UserError
 from unif2ace_data.release.review_form import FORM, LABELLING, TASKS, write_forms
-from unif2ace_data.schema import Attribute, Captioner, Claim, Evidence, Sample, UserError
+from unif2ace_data.schema import Attribute, Captioner, Claim, Evidence, Sample
 from unif2ace_data.taxonomy import load_taxonomy
 
 ROOT = "ab" * 32

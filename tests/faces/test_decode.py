@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from unif2ace_data.errors import InputError
 from unif2ace_data.faces.decode import JPEG_SCALES, MAX_PIXELS, decode, jpeg_scale, open_header
-from unif2ace_data.schema import InputError
 
 ORIENTATION = 0x0112
 RED, GREEN, BLUE, WHITE = (200, 30, 40), (20, 160, 60), (30, 50, 190), (255, 255, 255)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.release.hub_client import Remote, RemoteFile
 from unif2ace_data.release.hub_plan import LocalFile, compare, parts
-from unif2ace_data.schema import UserError
 from unif2ace_data.shards import INDEX_KIND
 
 

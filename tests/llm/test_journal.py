@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.llm import journal as journal_module
 from unif2ace_data.llm.engine import Answer, Request, folder_revision, keyed_model
 from unif2ace_data.llm.journal import Journal
-from unif2ace_data.schema import UserError
 
 REQUEST = Request("draft", "system", "user", 64, 0.2, 0, image=b"jpeg", schema={"type": "object"})
 ANSWER = Answer("text", "stop", 10, 5, 0.5)

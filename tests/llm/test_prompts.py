@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.llm.prompts import CAPTION_PROMPTS, FOLDER, QA_PROMPTS, entries, load_prompts, pairs
-from unif2ace_data.schema import UserError
 from unif2ace_data.taxonomy import load_taxonomy
 
 FACTS = {

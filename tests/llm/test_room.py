@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from scripted_server import DROP, HANG, Reply, ScriptedServer, completion
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.llm import room as room_module
 from unif2ace_data.llm.crew import run_rows
 from unif2ace_data.llm.engine import Request
@@ -20,7 +21,6 @@ from unif2ace_data.llm.journal import Journal
 from unif2ace_data.llm.openai_server import OpenAIServer, seconds_of
 from unif2ace_data.llm.room import AnswerFailed, EngineRoom
 from unif2ace_data.recipe import Llm
-from unif2ace_data.schema import UserError
 
 SETTINGS = Llm(model="tiny-vlm", attempts=3, timeout_s=5, wait_s=5, in_flight=8)
 

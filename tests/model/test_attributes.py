@@ -13,7 +13,7 @@ import pytest
 from labelled import annotation, base_samples, person_of, write_labelled
 
 from unif2ace_data.attributes.predict import METADATA, AttributeModel, describe_model
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_model.attributes import Report, train
 

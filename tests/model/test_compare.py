@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from photographs import write_photos
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import SourceSpec, load_recipe
 from unif2ace_data.run.build import build
-from unif2ace_data.schema import UserError
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_model.compare import Asked, compare, seconds_of
 from unif2ace_model.compare_metrics import caption_rows, measure, value_of

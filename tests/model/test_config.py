@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.resources import resource
-from unif2ace_data.schema import UserError
 from unif2ace_model.config import load_preset
 from unif2ace_model.model import UniF2ace
 

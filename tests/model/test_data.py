@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.data import Growing, Record
 
 

@@ -17,9 +17,9 @@ from labelled import TINY, base_samples
 from PIL import Image
 
 from unif2ace_data.attributes.predict import PIXELS, pixels_of
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.engine import FaceEngine, find_pack
 from unif2ace_data.recipe import Detector
-from unif2ace_data.schema import UserError
 from unif2ace_model.encoders import FEATURES, Encoder, load_encoder
 
 

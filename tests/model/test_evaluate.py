@@ -16,7 +16,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.answering import Ask, answer_nll, prompts_of, spoken_answers
 from unif2ace_model.bootstrap import Bootstrap, identities_of
 from unif2ace_model.evaluate import Wanted, asked_for, evaluate, opened, samples_of, spread

@@ -13,11 +13,12 @@ import orjson
 import pytest
 from rich.console import Console
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.analyse import Analyser
 from unif2ace_data.qa.jsonl import write_jsonl
 from unif2ace_data.recipe import Faces
 from unif2ace_data.release.read import sample_records
-from unif2ace_data.schema import NOT_VISIBLE, UserError
+from unif2ace_data.schema import NOT_VISIBLE
 from unif2ace_data.shards import dataset_shards, read_samples
 from unif2ace_model.evaluate import Wanted, evaluate, opened
 from unif2ace_model.evaluate_file import evaluate_file

@@ -9,10 +9,10 @@ import pytest
 from labelled import annotation
 from small_attribute_model import write_model
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.decode import decode
 from unif2ace_data.recipe import SourceSpec, load_recipe
 from unif2ace_data.run.build import build
-from unif2ace_data.schema import UserError
 from unif2ace_data.shards import dataset_shards, read_samples
 from unif2ace_model.bootstrap import Bootstrap
 from unif2ace_model.evaluate import crops_of, mean_landmarks, opened

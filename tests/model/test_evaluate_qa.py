@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_blind import choice, openly, tf
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.blind import BlindReader
 from unif2ace_model.bootstrap import Bootstrap
 from unif2ace_model.data import Record

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.models import inception_v3
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.fid import Features, FidNetwork, fid_network, frechet
 
 LANDMARKS = np.array([[0.35, 0.45], [0.65, 0.45], [0.5, 0.6], [0.38, 0.75], [0.62, 0.75]])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.codes import to_codes, to_digits
 from unif2ace_model.fsq import Fsq, FsqConfig, load_fsq, save_fsq
 from unif2ace_model.image_tokenizer import check_fit, load_image_tokenizer

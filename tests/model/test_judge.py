@@ -14,8 +14,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "llm"))
 from scripted_server import Reply, ScriptedServer, completion
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Llm
-from unif2ace_data.schema import UserError
 from unif2ace_model.bootstrap import Bootstrap
 from unif2ace_model.evaluate import Wanted, evaluate
 from unif2ace_model.generation import Sampling

@@ -10,7 +10,7 @@ import torch
 from diffusers import VQModel
 from safetensors.torch import load_file, save_file
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.image_tokenizer import load_image_tokenizer
 from unif2ace_model.magvitv2 import PUBLISHED, Magvitv2, Shape, Stage
 

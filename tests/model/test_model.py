@@ -8,7 +8,7 @@ import pytest
 import torch
 from unif2ace_models import CLIP, DENSE, FACE, FULL, TOKENS, VOCAB, codes, mixed_batch, random_model
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.attention import dense_mask
 from unif2ace_model.checkpoint import from_phi, from_showo, load_model, save_model, special_rows, upcycle
 from unif2ace_model.config import SequenceMoe, TokenMoe

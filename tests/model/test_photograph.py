@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Faces
-from unif2ace_data.schema import UserError
 from unif2ace_data.shards import read_samples
 from unif2ace_model.config import Preset
 from unif2ace_model.data import open_dataset

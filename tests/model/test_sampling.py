@@ -12,7 +12,7 @@ from enumerated import EVERY, PLACES, N, Q, Table, random_model, reverse_law, to
 from scipy.stats import chi2
 from torch import Tensor
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.diffusion import ScheduleName
 from unif2ace_model.sampling import (
     ancestral,

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from unif2ace_models import DENSE, FULL, VOCAB, mixed_batch
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.checkpoint import from_phi, from_showo, upcycle
 from unif2ace_model.model import UniF2ace
 from unif2ace_model.prompts import special_id

@@ -16,7 +16,7 @@ import pytest
 import torch
 from labelled import write_labelled
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.fsq import load_fsq
 from unif2ace_model.tokenizer_training import psnr_of, tokenizer_settings, train_tokenizer
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.checkpoint import load_model
 from unif2ace_model.config import Preset
 from unif2ace_model.fsq import Fsq, FsqConfig, save_fsq

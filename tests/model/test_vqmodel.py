@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL, VQModel
 from safetensors.torch import load_file, save_file
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_model.image_tokenizer import load_image_tokenizer
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -9,8 +9,9 @@ from evidence_of import attribute, person, portraits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.qa.facts import excludes, facts_of, settle
-from unif2ace_data.schema import NOT_VISIBLE, UserError
+from unif2ace_data.schema import NOT_VISIBLE
 from unif2ace_data.taxonomy import load_taxonomy, parse_taxonomy
 
 

@@ -8,10 +8,10 @@ import orjson
 import pytest
 from evidence_of import portraits
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.qa.generate import plan_of
 from unif2ace_data.qa.jsonl import write_jsonl
 from unif2ace_data.recipe import Qa
-from unif2ace_data.schema import UserError
 from unif2ace_data.shards import write_shard
 
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_dataset import Dataset
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.release.datasheet import md, people_blocks, write_datasheet
 from unif2ace_data.release.stats import compute_stats
-from unif2ace_data.schema import UserError
 
 MANIFEST = {
     "name": "folder",

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_dataset import Dataset, jpeg, row, sample, write_dataset
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.release.report import MAX_BYTES, data_uri, pieces_of, table_of, write_report
 from unif2ace_data.release.stats import compute_stats
-from unif2ace_data.schema import Claim, UserError
+from unif2ace_data.schema import Claim
 
 PICTURE = jpeg(400, (10, 200, 30))
 

@@ -12,9 +12,10 @@ from PIL import ImageFont
 from rich.console import Console
 from small_dataset import jpeg, sample
 
+from unif2ace_data.errors import InputError
 from unif2ace_data.release.contact_sheet import contact_sheet, wrapped
 from unif2ace_data.release.show import picture, render_sample
-from unif2ace_data.schema import InputError, Sample
+from unif2ace_data.schema import Sample
 
 
 def printed(sample: Sample, data: bytes, width: int = 100) -> str:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from small_dataset import Dataset, jpeg, row, sample, write_dataset
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.release.stats import BINS, bars, compute_stats, plain, render_stats
-from unif2ace_data.schema import UserError
 
 
 def test_every_input_is_counted_once(dataset: Dataset) -> None:

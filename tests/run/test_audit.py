@@ -18,11 +18,11 @@ from photographs import REGIONS
 from PIL import Image
 from planted import WAYS, copy_of, move, people_of
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import SourceSpec, load_recipe
 from unif2ace_data.run.audit import Audit, audit
 from unif2ace_data.run.build import build
 from unif2ace_data.run.private import clean, work_folder
-from unif2ace_data.schema import UserError
 from unif2ace_data.verify import verify
 
 PERSON = {"obama": "obama", "obama2": "obama", "obama3": "obama", "biden": "biden", "astronaut": "astronaut"}

@@ -14,11 +14,11 @@ from onnx import helper
 from photographs import REGIONS, write_photos
 from PIL import Image
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.engine import EMBEDDED
 from unif2ace_data.recipe import Recipe, SourceSpec, load_recipe
 from unif2ace_data.run.build import Summary, build, dry_run
 from unif2ace_data.run.private import recipe_at
-from unif2ace_data.schema import UserError
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_data.verify import verify
 

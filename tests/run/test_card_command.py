@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from unif2ace_data.cli import app
 from unif2ace_data.curate.licences import manifests_in
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import SourceSpec, load_recipe
 from unif2ace_data.release.datasheet import datasheet_text, people_blocks
 from unif2ace_data.release.read import read_mapping
@@ -19,7 +20,6 @@ from unif2ace_data.release.sample_sheet import SAMPLES, sample_sheet
 from unif2ace_data.run.build import build
 from unif2ace_data.run.card import check_card, write_card
 from unif2ace_data.run.qa_gen import qa_gen
-from unif2ace_data.schema import UserError
 from unif2ace_data.shards import read_index, read_samples, write_index
 from unif2ace_data.verify import verify
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import SourceSpec, load_recipe
 from unif2ace_data.run.build import build
 from unif2ace_data.run.diff import Diff, Setting, as_json, diff, differing, tidy
@@ -23,7 +24,7 @@ from unif2ace_data.run.private import recipe_at, working_store
 from unif2ace_data.run.qa_gen import qa_gen
 from unif2ace_data.run.remove import Selector, remove
 from unif2ace_data.run.rewrite import present_shards, rewrite
-from unif2ace_data.schema import Sample, UserError
+from unif2ace_data.schema import Sample
 from unif2ace_data.shards import read_index
 
 

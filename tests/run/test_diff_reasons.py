@@ -14,8 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "release"))
 from small_dataset import FULL_LEDGER, row, sha
 
 from unif2ace_data.curate.removal import keyed, no_tombstones, tombstone_bytes
+from unif2ace_data.errors import UserError
 from unif2ace_data.run.diff_reasons import ANOTHER_FACE, NOT_AN_INPUT, NOT_KNOWN, Reasons
-from unif2ace_data.schema import UserError, sample_key
+from unif2ace_data.schema import sample_key
 
 
 def written(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "release"))
 from small_dataset import sample
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.run.diff_samples import SHOWN, Samples, compare_samples
-from unif2ace_data.schema import QA, SPLITS, Checks, Sample, UserError
+from unif2ace_data.schema import QA, SPLITS, Checks, Sample
 from unif2ace_data.shards import write_shard
 
 Content = dict[str, Any]  # what a generated sample holds besides its place

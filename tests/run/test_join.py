@@ -11,10 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from unif2ace_data.cli import app
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import SourceSpec
 from unif2ace_data.release.annotations import record_schema, write_annotations
 from unif2ace_data.run.join import join
-from unif2ace_data.schema import Sample, UserError
+from unif2ace_data.schema import Sample
 from unif2ace_data.shards import dataset_shards, read_index, read_samples
 from unif2ace_data.verify import verify
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.run.local import map_chunks
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.schema import UserError
 
 
 def double(chunk: list[int]) -> list[int]:

@@ -16,12 +16,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "llm"))
 from fluent_model import fluent
 from scripted_server import HANG, Reply, ScriptedServer, completion
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Recipe, SourceSpec, load_recipe
 from unif2ace_data.run.build import build
 from unif2ace_data.run.private import recipe_at
 from unif2ace_data.run.qa_gen import qa_gen
 from unif2ace_data.run.recaption import recaption
-from unif2ace_data.schema import QA, Sample, UserError
+from unif2ace_data.schema import QA, Sample
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_data.verify import verify
 

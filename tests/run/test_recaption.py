@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "llm"))
 from fluent_model import fluent
 from scripted_server import Reply, ScriptedServer, completion
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.llm.engine import Answer, keyed_model
 from unif2ace_data.llm.journal import JOURNAL, Journal
 from unif2ace_data.llm.prompts import FOLDER
@@ -30,7 +31,7 @@ from unif2ace_data.run.qa_gen import estimated as qa_estimated
 from unif2ace_data.run.qa_gen import qa_gen
 from unif2ace_data.run.recaption import estimated, recaption
 from unif2ace_data.run.rewrite import UNDERWAY
-from unif2ace_data.schema import Sample, UserError
+from unif2ace_data.schema import Sample
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_data.verify import verify
 

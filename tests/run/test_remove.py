@@ -21,6 +21,7 @@ from PIL import Image
 
 from unif2ace_data.curate.removal import TOMBSTONES, read_tombstones
 from unif2ace_data.curate.review import unpacked_draw
+from unif2ace_data.errors import UserError
 from unif2ace_data.llm.engine import Answer
 from unif2ace_data.llm.journal import JOURNAL, Journal
 from unif2ace_data.recipe import SourceSpec, load_recipe
@@ -33,7 +34,7 @@ from unif2ace_data.run.qa_gen import qa_gen
 from unif2ace_data.run.recaption import recaption
 from unif2ace_data.run.remove import Found, Selector, remove
 from unif2ace_data.run.review import export
-from unif2ace_data.schema import Sample, UserError
+from unif2ace_data.schema import Sample
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_data.verify import verify
 

@@ -20,13 +20,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "llm"))
 from fluent_model import fluent
 from scripted_server import ScriptedServer
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import SourceSpec, load_recipe
 from unif2ace_data.run.build import Summary, build
 from unif2ace_data.run.private import recipe_at
 from unif2ace_data.run.qa_gen import qa_gen
 from unif2ace_data.run.recaption import recaption
 from unif2ace_data.run.review import Taken, export, take_in
-from unif2ace_data.schema import Attribute, Sample, UserError
+from unif2ace_data.schema import Attribute, Sample
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_data.taxonomy import load_taxonomy
 from unif2ace_data.verify import verify

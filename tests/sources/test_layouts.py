@@ -10,8 +10,9 @@ import pytest
 from small_sources import listed, picture, put, put_tar, reasons
 from test_video import clip
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import SourceSpec
-from unif2ace_data.schema import Annotations, Attribute, UserError
+from unif2ace_data.schema import Annotations, Attribute
 from unif2ace_data.sources.ffhq import members
 from unif2ace_data.sources.listing import notes
 from unif2ace_data.sources.manifest import load_manifest

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_sources import listed, picture, put, put_tar, reasons
 
+from unif2ace_data.errors import InputError, UserError
 from unif2ace_data.recipe import SourceSpec
-from unif2ace_data.schema import InputError, UserError
 from unif2ace_data.sources.kinds import clean, kind_by_content
 from unif2ace_data.sources.listing import list_inputs, notes, source_prefixes
 from unif2ace_data.sources.manifest import load_manifest

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 from unif2ace_data.sources.manifest import load_manifest
 
 MINE = """

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from small_sources import listed, picture, put, put_tar, reasons
 
 from unif2ace_data.attributes.measure import is_annotation
-from unif2ace_data.schema import Attribute, InputError
+from unif2ace_data.errors import InputError
+from unif2ace_data.schema import Attribute
 from unif2ace_data.sources.sidecars import from_record, labelled
 from unif2ace_data.taxonomy import load_taxonomy
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from small_sources import listed, picture, put, reasons
 
-from unif2ace_data.schema import InputError
+from unif2ace_data.errors import InputError
 from unif2ace_data.sources.read import read_input
 
 PICTURES = [picture(i) for i in range(25)]

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_sources import listed, picture, put, put_tar, reasons
 
-from unif2ace_data.schema import InputError
+from unif2ace_data.errors import InputError
 from unif2ace_data.sources.read import read_input
 
 

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from unif2ace_data.schema import InputError
+from unif2ace_data.errors import InputError
 from unif2ace_data.sources.video import candidate_frames, frame_at
 
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.resources import resource
-from unif2ace_data.schema import Annotations, Attribute, Evidence, FaceRecord, UserError
+from unif2ace_data.schema import Annotations, Attribute, Evidence, FaceRecord
 from unif2ace_data.taxonomy import Bands, Entry, Fit, Weights, load_taxonomy
 
 UNVALIDATED = 0.8  # our choice: confidence from which a value without a claim is recorded, marked as not validated

@@ -18,9 +18,10 @@ import onnxruntime
 from PIL import Image
 from pydantic import Field, ValidationError, model_validator
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.engine import TEMPLATE_112, similarity
 from unif2ace_data.faces.runtime import session_options
-from unif2ace_data.schema import Attribute, Evidence, Model, UserError
+from unif2ace_data.schema import Attribute, Evidence, Model
 from unif2ace_data.taxonomy import ValueClaim, load_taxonomy
 
 FORMAT = "unif2ace-attributes-1"

@@ -16,11 +16,12 @@ from unif2ace_data import __version__
 from unif2ace_data.attributes.measure import attributes_of
 from unif2ace_data.captions.grounded import caption_of, captioner
 from unif2ace_data.captions.people import said_of, with_people
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.align import into_crop
 from unif2ace_data.faces.decode import decode
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.resources import resource
-from unif2ace_data.schema import Annotations, Attribute, FaceRecord, UserError
+from unif2ace_data.schema import Annotations, Attribute, FaceRecord
 
 if TYPE_CHECKING:
     from unif2ace_data.attributes.predict import Metadata

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import yaml
 
 from unif2ace_data.curate.licence_names import Terms, terms_of, together
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Release as Stated
 from unif2ace_data.release.read import read_mapping
 from unif2ace_data.resources import PACKAGE
-from unif2ace_data.schema import UserError
 from unif2ace_data.sources.manifest import load_manifest
 
 OTHER = "other"  # the Hub's id for a licence in one's own words, or for works that each have their own

@@ -23,8 +23,8 @@ import numpy as np
 import orjson
 from PIL import Image
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Align
-from unif2ace_data.schema import UserError
 
 TOMBSTONES = "removed.json"
 KIND, VERSION = "unif2ace-removed", 1

@@ -21,7 +21,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unif2ace_data.attributes.measure import PEOPLE
-from unif2ace_data.schema import Sample, UserError
+from unif2ace_data.errors import UserError
+from unif2ace_data.schema import Sample
 from unif2ace_data.taxonomy import Entry, load_taxonomy
 
 KIND = "unif2ace-review"

@@ -16,6 +16,7 @@ from PIL import Image
 
 from unif2ace_data.attributes.mesh import geometry_of
 from unif2ace_data.attributes.pixels import pixels_of
+from unif2ace_data.errors import InputError
 from unif2ace_data.faces.adult import child_proportion
 from unif2ace_data.faces.align import base_scale, box_quad, ffhq_quad
 from unif2ace_data.faces.decode import Decoded, decode, jpeg_scale, open_header
@@ -25,7 +26,7 @@ from unif2ace_data.faces.mesh import FaceMesh
 from unif2ace_data.faces.nsfw import NsfwNet, nsfw_model
 from unif2ace_data.faces.quality import quality_of
 from unif2ace_data.recipe import Faces
-from unif2ace_data.schema import FaceRecord, InputError, PhotoRecord
+from unif2ace_data.schema import FaceRecord, PhotoRecord
 from unif2ace_data.sources.video import candidate_frames
 
 ANALYSIS_VERSION = 1  # raise it when the same bytes would give other numbers

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
-from unif2ace_data.schema import InputError
+from unif2ace_data.errors import InputError
 
 MAX_PIXELS = 256_000_000  # our choice: 16k x 16k; a bomb is refused before any of it is unpacked
 # Pictures only: Pillow would hand an EPS or a PDF, whatever it is named, to an outside program.

@@ -18,10 +18,10 @@ import onnx
 import onnxruntime
 import yaml
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.runtime import quiet_stderr, session_options
 from unif2ace_data.recipe import Detector
 from unif2ace_data.resources import PACKAGE
-from unif2ace_data.schema import UserError
 
 EMBEDDED = PACKAGE / "faces" / "packs" / "embedded"
 INSIGHTFACE_MODELS = Path("~/.insightface/models")

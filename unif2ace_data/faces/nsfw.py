@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.faces.runtime import session_options
-from unif2ace_data.schema import UserError
 
 # Bare feet, bellies and armpits are no reason to lose a portrait.
 EXPOSED = {

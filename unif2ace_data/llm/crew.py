@@ -8,8 +8,8 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.llm.room import AnswerFailed, EngineRoom
-from unif2ace_data.schema import UserError
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")

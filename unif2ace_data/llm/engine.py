@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import orjson
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Llm
-from unif2ace_data.schema import UserError
 
 
 @dataclass(frozen=True, slots=True)

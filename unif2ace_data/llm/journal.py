@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.llm.engine import Answer
-from unif2ace_data.schema import UserError
 
 JOURNAL = "journal.sqlite"  # its name in the private folder
 BUSY_S = 30.0  # seconds that another run's write is waited for

@@ -13,9 +13,9 @@ from typing import Any
 import aiohttp
 import orjson
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.llm.engine import Answer, Broken, Busy, Refused, Request, Unreachable, folder_revision
 from unif2ace_data.recipe import Llm
-from unif2ace_data.schema import UserError
 
 MESSAGE = 300  # characters of a server's own words that a message repeats
 

@@ -12,8 +12,9 @@ from typing import Any
 import jinja2
 import jinja2.meta
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.resources import PACKAGE
-from unif2ace_data.schema import NOT_VISIBLE, UserError
+from unif2ace_data.schema import NOT_VISIBLE
 from unif2ace_data.taxonomy import Entry, load_taxonomy
 
 FOLDER = PACKAGE / "prompts"

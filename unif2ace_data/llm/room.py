@@ -19,11 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.llm.engine import Answer, Broken, Busy, Engine, Refused, Request, Unreachable, keyed_model
 from unif2ace_data.llm.in_flight import InFlight
 from unif2ace_data.llm.journal import Journal
 from unif2ace_data.recipe import Llm
-from unif2ace_data.schema import UserError
 
 T = TypeVar("T")
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from PIL import Image
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.llm.engine import Answer, Refused, Request, folder_revision
 from unif2ace_data.recipe import Llm
-from unif2ace_data.schema import UserError
 
 WATCH_S = 2.0  # seconds between looks at whether the engine still lives while a batch runs
 GATHER = 0.02  # seconds that a batch waits for more requests before it starts

@@ -11,7 +11,8 @@ import yaml
 from pydantic import Field, ValidationError
 
 from unif2ace_data.captions.extract import find_claims
-from unif2ace_data.schema import NOT_VISIBLE, Model, UserError
+from unif2ace_data.errors import UserError
+from unif2ace_data.schema import NOT_VISIBLE, Model
 from unif2ace_data.taxonomy import Entry, load_taxonomy
 
 PATH = Path(__file__).with_name("phrasings.yaml")

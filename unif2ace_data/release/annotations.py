@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from unif2ace_data.curate.licences import Release, facts_of, manifests_in, release_of
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Release as Stated
 from unif2ace_data.release.annotations_index import DATA, DATASET, write_annotations_index
 from unif2ace_data.release.card import GATE, GATED_FIELDS, licence_fields, licence_rows, size_category, source_rows
@@ -25,7 +26,7 @@ from unif2ace_data.release.datasheet import md, table
 from unif2ace_data.release.features import feature
 from unif2ace_data.release.read import read_mapping
 from unif2ace_data.release.sample_sheet import SAMPLES
-from unif2ace_data.schema import Sample, UserError
+from unif2ace_data.schema import Sample
 from unif2ace_data.shards import INDEX, read_index, read_samples, write_bytes, writing
 
 PICTURES = ("report.html", SAMPLES)  # files of a dataset, besides its shards, that show faces

@@ -6,7 +6,7 @@ import io
 
 from PIL import Image, ImageDraw, ImageFont
 
-from unif2ace_data.schema import InputError
+from unif2ace_data.errors import InputError
 
 GAP, FONT_SIZE, LEADING = 16, 14, 1.35
 INK, PAPER = (38, 40, 44), (255, 255, 255)

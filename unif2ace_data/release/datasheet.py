@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.release.fairness import balance_rows, warning_lines
 from unif2ace_data.release.report import REASON_TEXT
-from unif2ace_data.schema import UserError
 from unif2ace_data.shards import write_bytes
 
 MARK = re.compile(r"^<!-- (?:people: (?P<id>[a-z0-9-]+)|(?P<end>/people)) -->[ \t]*$", re.MULTILINE)

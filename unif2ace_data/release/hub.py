@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from unif2ace_data.curate.licences import check_release
+from unif2ace_data.errors import UserError
 from unif2ace_data.release.hub_client import (
     TYPE,
     WAITS,
@@ -39,7 +40,6 @@ from unif2ace_data.release.hub_plan import (
     dataset_leaving,
     kind_of,
 )
-from unif2ace_data.schema import UserError
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from unif2ace_data.schema import UserError
+from unif2ace_data.errors import UserError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

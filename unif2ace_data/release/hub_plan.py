@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.release.annotations import write_annotations
 from unif2ace_data.release.annotations_index import ANNOTATIONS, PART, PART_LEDGER, annotations_at, is_part
 from unif2ace_data.release.hub_client import Remote, RemoteFile
 from unif2ace_data.release.sample_sheet import SAMPLES
-from unif2ace_data.schema import UserError
 from unif2ace_data.shards import ANNOTATIONS_KIND, INDEX, read_index
 from unif2ace_data.verify import verify
 

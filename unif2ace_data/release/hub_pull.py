@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.release.annotations_index import AnnotationsIndex
 from unif2ace_data.release.hub_client import TYPE, checked_repo, hub_client, look, patiently
 from unif2ace_data.release.hub_plan import parts
-from unif2ace_data.schema import UserError
 from unif2ace_data.shards import ANNOTATIONS_KIND, INDEX, Index, root_hash
 from unif2ace_data.verify import check_file
 

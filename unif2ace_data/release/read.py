@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
-from unif2ace_data.schema import SPLITS, Sample, UserError
+from unif2ace_data.errors import UserError
+from unif2ace_data.schema import SPLITS, Sample
 from unif2ace_data.shards import BLOCK
 
 SHARD_NAME = re.compile(rf"({'|'.join(SPLITS)})-\d{{6,}}")

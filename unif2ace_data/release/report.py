@@ -19,12 +19,13 @@ import yaml
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.release.claims import claim_rows
 from unif2ace_data.release.fairness import balance_rows, rate_rows, warning_lines
 from unif2ace_data.release.page import page_template
 from unif2ace_data.release.read import ledger_batches, read_mapping, strided_samples
 from unif2ace_data.release.stats import BINS, compute_stats
-from unif2ace_data.schema import Attribute, Claim, Sample, UserError
+from unif2ace_data.schema import Attribute, Claim, Sample
 from unif2ace_data.shards import write_bytes
 
 MAX_SAMPLES = 200

@@ -12,8 +12,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from unif2ace_data.errors import InputError
 from unif2ace_data.release.contact_sheet import FONT_SIZE, GAP, INK, PAPER, square
-from unif2ace_data.schema import InputError, Sample
+from unif2ace_data.schema import Sample
 from unif2ace_data.shards import read_samples
 
 SAMPLES = "samples.jpg"

@@ -20,13 +20,14 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.filters import REASONS
 from unif2ace_data.qa.counts import QaCounts
 from unif2ace_data.release.claims import ClaimCounts, claim_rows
 from unif2ace_data.release.fairness import balance_rows, rate_rows, warning_lines
 from unif2ace_data.release.questions import question_lines, question_tables
 from unif2ace_data.release.read import kept_ledgers, ledger_batches, read_mapping, sample_records, shard_paths, split_of
-from unif2ace_data.schema import SCHEMA_VERSION, SPLITS, UserError
+from unif2ace_data.schema import SCHEMA_VERSION, SPLITS
 from unif2ace_data.shards import read_index
 
 STATUSES = ("kept", "dropped", "failed")

@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unif2ace_data.errors import InputError, UserError
 from unif2ace_data.faces.align import encode_jpeg
 from unif2ace_data.faces.analyse import TINY, first_look
 from unif2ace_data.faces.engine import Detection, FaceEngine
 from unif2ace_data.recipe import SourceSpec
 from unif2ace_data.run.embeddings import Faces, Measurer, Part, Shown, cached, keep, picture_hashes, stacked
 from unif2ace_data.run.progress import Progress
-from unif2ace_data.schema import InputError, InputRef, UserError
+from unif2ace_data.schema import InputRef
 from unif2ace_data.sources.listing import list_inputs
 from unif2ace_data.sources.manifest import load_manifest
 from unif2ace_data.sources.read import read_input

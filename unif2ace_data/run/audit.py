@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from unif2ace_data.curate.leaks import cross_pairs, hash_distance, near_copies
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.analyse import analysis_config, config_hash
 from unif2ace_data.faces.engine import find_pack
 from unif2ace_data.recipe import Recipe
@@ -19,7 +20,7 @@ from unif2ace_data.run.against import FILES, file_faces, picture_faces
 from unif2ace_data.run.embeddings import CACHE, Faces, Measurer, dataset_faces
 from unif2ace_data.run.private import recipe_at, work_folder
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.schema import SPLITS, UserError
+from unif2ace_data.schema import SPLITS
 from unif2ace_data.shards import INDEX, begun, read_index
 
 LISTED = 1000  # our choice: pairs a list in the answer; the counts are of all

@@ -18,6 +18,7 @@ import orjson
 from unif2ace_data import __version__
 from unif2ace_data.captions.text import text_config
 from unif2ace_data.curate.removal import face_kind
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.analyse import analysis_config, config_hash
 from unif2ace_data.faces.engine import find_pack
 from unif2ace_data.recipe import Captions, Llm, Recipe, Release, SourceSpec
@@ -42,7 +43,7 @@ from unif2ace_data.run.review import keep_reviews
 from unif2ace_data.run.rewrite import ASKED, RECAPTION, finish, give_up, merged
 from unif2ace_data.run.stages import analyse, cut_missing, recognise, write_missing_texts
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.schema import InputRef, UserError
+from unif2ace_data.schema import InputRef
 from unif2ace_data.shards import INDEX, dataset_shards, read_index
 from unif2ace_data.sources.listing import list_inputs, notes, source_prefixes
 from unif2ace_data.sources.manifest import Manifest, load_manifest

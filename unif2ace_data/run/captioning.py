@@ -17,6 +17,7 @@ from unif2ace_data.captions.grounded import captioner as grounded_captioner
 from unif2ace_data.captions.people import Said, caption_after, said_of
 from unif2ace_data.captions.text import notes_hash
 from unif2ace_data.captions.vlm import Stage, Subject, Written, write_caption
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.align import encode_jpeg
 from unif2ace_data.llm.crew import run_rows
 from unif2ace_data.llm.engine import Engine, keyed_model, make_engine
@@ -28,7 +29,7 @@ from unif2ace_data.run.decide import Row
 from unif2ace_data.run.estimate import CAPTION_STAGES, estimate, scaled_plan
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.schema import Attribute, UserError
+from unif2ace_data.schema import Attribute
 
 VERSION = 1  # raise it when the same answers would give other captions
 FAILED = "caption_failed"  # the ledger's reason

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from unif2ace_data.curate.shifts import Distribution, Measure, distributions, measures
+from unif2ace_data.errors import UserError
 from unif2ace_data.release.read import read_mapping
 from unif2ace_data.release.stats import funnel_place, published_stats
 from unif2ace_data.run.diff_reasons import Reasons
 from unif2ace_data.run.diff_samples import Samples, compare_samples
 from unif2ace_data.run.private import work_folder
 from unif2ace_data.run.progress import Progress
-from unif2ace_data.schema import UserError
 from unif2ace_data.shards import read_index
 
 # Our choice of what is worth naming before two models are compared:

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from unif2ace_data.curate.removal import REMOVED, read_tombstones
+from unif2ace_data.errors import UserError
 from unif2ace_data.release.read import ledger_batches
-from unif2ace_data.schema import UserError
 
 NOT_KNOWN = "not known"  # the full ledger is not at hand
 NOT_AN_INPUT = "not an input"

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.release.read import mapped, parse_record, walk
-from unif2ace_data.schema import UserError
 from unif2ace_data.verify import key_order
 
 SHOWN = 5  # our choice: example keys of everything that is counted

@@ -15,6 +15,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
+from unif2ace_data.errors import InputError, UserError
 from unif2ace_data.faces.analyse import HASHED, config_hash
 from unif2ace_data.faces.decode import decode, open_header
 from unif2ace_data.faces.engine import FaceEngine, Pack, sha256_file
@@ -23,7 +24,6 @@ from unif2ace_data.recipe import Detector
 from unif2ace_data.release.read import parse_sample, pick
 from unif2ace_data.run.progress import Progress
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.schema import InputError, UserError
 from unif2ace_data.shards import read_index, read_samples, write_bytes
 
 CACHE = "audit"  # folder in OUT.work

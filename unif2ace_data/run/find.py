@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from unif2ace_data.curate.removal import Tombstones, face_kind, likeness, look_of, look_of_jpeg, stone_of
+from unif2ace_data.errors import InputError, UserError
 from unif2ace_data.faces.align import crop_jpeg
 from unif2ace_data.faces.analyse import Analyser, analysis_config, config_hash, first_look
 from unif2ace_data.faces.engine import Pack, find_pack
@@ -24,7 +25,7 @@ from unif2ace_data.run.erase import looks_in_store
 from unif2ace_data.run.pack import ledger_part
 from unif2ace_data.run.rewrite import Shard
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.schema import InputError, Sample, UserError
+from unif2ace_data.schema import Sample
 from unif2ace_data.shards import read_samples
 from unif2ace_data.sources.read import read_input
 

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from unif2ace_data.curate.licences import manifests_in
+from unif2ace_data.errors import InputError, UserError
 from unif2ace_data.faces.align import crop_jpeg
 from unif2ace_data.recipe import Align, SourceSpec
 from unif2ace_data.release.annotations_index import DATA, DATASET
@@ -27,7 +28,7 @@ from unif2ace_data.release.read import read_mapping
 from unif2ace_data.run.card import recount
 from unif2ace_data.run.describe import companions, descriptions, files_of, write_descriptions
 from unif2ace_data.run.pack import ledger_part, write_table
-from unif2ace_data.schema import InputError, InputRef, Sample, UserError
+from unif2ace_data.schema import InputRef, Sample
 from unif2ace_data.shards import INDEX, read_index, write_bytes, write_index, write_shard
 from unif2ace_data.sources.listing import list_inputs, source_prefixes
 from unif2ace_data.sources.manifest import load_manifest

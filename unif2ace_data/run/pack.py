@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from unif2ace_data import __version__
 from unif2ace_data.captions.text import notes_hash, text_of
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.align import into_crop
 from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.filters import face_px
@@ -41,7 +42,6 @@ from unif2ace_data.schema import (
     Sample,
     Source,
     Split,
-    UserError,
 )
 from unif2ace_data.shards import INDEX, ShardInfo, write_shard, writing
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 
+from unif2ace_data.errors import InputError, UserError
 from unif2ace_data.faces.align import encode_jpeg
 from unif2ace_data.faces.analyse import first_look
 from unif2ace_data.filters import adult
@@ -21,7 +22,6 @@ from unif2ace_data.release.report import write_report
 from unif2ace_data.run.embeddings import kept_embeddings
 from unif2ace_data.run.rewrite import UNDERWAY
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.schema import InputError, UserError
 from unif2ace_data.shards import read_index
 from unif2ace_data.sources.read import read_input
 from unif2ace_data.sources.video import candidate_frames

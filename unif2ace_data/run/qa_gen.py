@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.llm.engine import Engine, make_engine
 from unif2ace_data.llm.journal import JOURNAL
 from unif2ace_data.llm.prompts import QA_PROMPTS, load_prompts
@@ -41,7 +42,6 @@ from unif2ace_data.run.qa_model import (
 )
 from unif2ace_data.run.rewrite import ASKED, Shard, finish, present_shards, rewrite
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.schema import UserError
 from unif2ace_data.shards import dataset_shards
 
 

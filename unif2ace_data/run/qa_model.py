@@ -10,6 +10,7 @@ from pathlib import Path
 
 import orjson
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.llm.crew import run_rows
 from unif2ace_data.llm.engine import Engine, told_model
 from unif2ace_data.llm.journal import JOURNAL, Journal
@@ -23,7 +24,7 @@ from unif2ace_data.run.captioning import ModelWork
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.rewrite import Shard
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.schema import QA, Sample, UserError
+from unif2ace_data.schema import QA, Sample
 
 TOO_COMMON = "too_common"  # dropped because its answer is too common among its like (qa/ration.py)
 WHY = {

@@ -15,6 +15,7 @@ from unif2ace_data.captions.grounded import caption_of, captioner
 from unif2ace_data.captions.people import said_of
 from unif2ace_data.captions.text import notes_hash
 from unif2ace_data.captions.vlm import Stage, Subject, Written, write_caption
+from unif2ace_data.errors import UserError
 from unif2ace_data.llm.engine import Engine
 from unif2ace_data.llm.journal import JOURNAL
 from unif2ace_data.llm.prompts import load_prompts
@@ -38,7 +39,7 @@ from unif2ace_data.run.private import work_folder, working_store
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.rewrite import RECAPTION, Shard, finish, present_shards, rewrite
 from unif2ace_data.run.store import WorkStore, kept_under
-from unif2ace_data.schema import Captioner, Claim, Sample, UserError
+from unif2ace_data.schema import Captioner, Claim, Sample
 from unif2ace_data.shards import dataset_shards, read_samples
 
 

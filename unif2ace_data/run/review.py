@@ -32,6 +32,7 @@ from unif2ace_data.curate.review import (
     read_answers,
     unpacked_draw,
 )
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.release.read import read_mapping
 from unif2ace_data.release.review_form import write_forms
@@ -41,7 +42,7 @@ from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.recaption import keep_questions, notes_of, shards_there
 from unif2ace_data.run.rewrite import Shard, finish, present_shards, rewrite
 from unif2ace_data.run.store import WorkStore, kept_under
-from unif2ace_data.schema import Attribute, Captioner, Claim, Sample, UserError
+from unif2ace_data.schema import Attribute, Captioner, Claim, Sample
 from unif2ace_data.shards import dataset_shards, read_index, read_samples, write_bytes
 
 FOLDER, PRECISION = "review", "precision.json"

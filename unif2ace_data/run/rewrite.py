@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unif2ace_data.curate.licences import manifests_in
+from unif2ace_data.errors import UserError
 from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.release.read import read_mapping
 from unif2ace_data.release.stats import compute_stats
@@ -26,7 +27,7 @@ from unif2ace_data.run.erase import erase_private, put_tombstones, write_receipt
 from unif2ace_data.run.fairness import measured_fairness
 from unif2ace_data.run.pack import Planned, ledger_part
 from unif2ace_data.run.store import WorkStore, text_facts
-from unif2ace_data.schema import SCHEMA_VERSION, Sample, UserError
+from unif2ace_data.schema import SCHEMA_VERSION, Sample
 from unif2ace_data.shards import INDEX, read_index, read_samples, write_bytes, write_index, write_shard
 
 RECAPTION = "recaption"  # the fact that holds what `caption` was told; a later build keeps to it

@@ -11,13 +11,14 @@ from typing import TypeVar
 
 from unif2ace_data.captions.text import notes_hash
 from unif2ace_data.curate.removal import REMOVED
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.run.decide import Decision, Row
 from unif2ace_data.run.local import map_chunks
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.run.work import Result, TextJob, analyse_chunk, crop_chunk, hash_chunk, text_chunk
-from unif2ace_data.schema import InputRef, PhotoRecord, UserError
+from unif2ace_data.schema import InputRef, PhotoRecord
 
 HOPELESS_AFTER = 64  # results; if every one of them is an engine error, the run stops at once
 

@@ -19,7 +19,8 @@ import numpy as np
 import orjson
 
 from unif2ace_data.curate.removal import REMOVED, SIGNS, WHY
-from unif2ace_data.schema import Annotations, FaceRecord, InputRef, PhotoRecord, UserError
+from unif2ace_data.errors import UserError
+from unif2ace_data.schema import Annotations, FaceRecord, InputRef, PhotoRecord
 
 TABLES = """
 create table if not exists inputs (      -- one row per input that some run has listed

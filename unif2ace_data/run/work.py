@@ -16,6 +16,7 @@ from PIL import Image
 
 from unif2ace_data.captions.text import text_of
 from unif2ace_data.curate.removal import REMOVED, WHY, Tombstones, face_kind, look_of, look_of_jpeg, read_tombstones
+from unif2ace_data.errors import InputError, UserError
 from unif2ace_data.faces.align import crop_jpeg
 from unif2ace_data.faces.analyse import Analyser
 from unif2ace_data.faces.decode import Decoded
@@ -23,7 +24,7 @@ from unif2ace_data.faces.runtime import single_threaded
 from unif2ace_data.filters import face_drop, photo_drop
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.run.store import packed_record
-from unif2ace_data.schema import InputError, InputRef, PhotoRecord, UserError, sample_key
+from unif2ace_data.schema import InputRef, PhotoRecord, sample_key
 from unif2ace_data.sources.kinds import HEAD, kind_by_content
 from unif2ace_data.sources.read import read_input
 from unif2ace_data.sources.video import frame_at

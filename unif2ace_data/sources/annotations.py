@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unif2ace_data.schema import Annotations, Attribute, Evidence, InputError, InputRef
+from unif2ace_data.errors import InputError
+from unif2ace_data.schema import Annotations, Attribute, Evidence, InputRef
 from unif2ace_data.sources.kinds import stems_of
 from unif2ace_data.sources.manifest import Manifest
 from unif2ace_data.sources.sidecars import add

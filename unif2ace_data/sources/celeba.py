@@ -10,7 +10,8 @@ import hashlib
 import re
 from pathlib import Path
 
-from unif2ace_data.schema import Annotations, UserError
+from unif2ace_data.errors import UserError
+from unif2ace_data.schema import Annotations
 from unif2ace_data.sources.annotations import Layout, find, people_said, wrong_size
 from unif2ace_data.sources.manifest import Manifest
 

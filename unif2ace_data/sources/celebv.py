@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 
-from unif2ace_data.schema import Annotations, InputError, UserError
+from unif2ace_data.errors import InputError, UserError
+from unif2ace_data.schema import Annotations
 from unif2ace_data.sources.annotations import Layout, attribute, find, people_said, wrong_size
 from unif2ace_data.sources.manifest import Manifest
 from unif2ace_data.taxonomy import load_taxonomy

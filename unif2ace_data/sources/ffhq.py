@@ -17,7 +17,8 @@ from typing import Any
 
 import orjson
 
-from unif2ace_data.schema import Annotations, InputError, UserError
+from unif2ace_data.errors import InputError, UserError
+from unif2ace_data.schema import Annotations
 from unif2ace_data.sources.annotations import Layout, attribute, find, wrong_size
 from unif2ace_data.sources.manifest import Manifest
 

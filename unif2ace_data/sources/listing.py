@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import SourceSpec
-from unif2ace_data.schema import InputRef, Status, UserError
+from unif2ace_data.schema import InputRef, Status
 from unif2ace_data.sources.annotations import Layout
 from unif2ace_data.sources.kinds import (
     HEAD,

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from unif2ace_data.errors import UserError
 from unif2ace_data.resources import resource
-from unif2ace_data.schema import UserError
 
 
 class Part(BaseModel):

@@ -6,7 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-from unif2ace_data.schema import InputError, InputRef
+from unif2ace_data.errors import InputError
+from unif2ace_data.schema import InputRef
 from unif2ace_data.sources.tables import read_row
 
 MAX_IMAGE, MAX_VIDEO = (

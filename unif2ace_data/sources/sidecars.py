@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from unif2ace_data.schema import Annotations, Attribute, Evidence, InputError
+from unif2ace_data.errors import InputError
+from unif2ace_data.schema import Annotations, Attribute, Evidence
 from unif2ace_data.sources.kinds import SIDECARS, stems_of
 from unif2ace_data.taxonomy import load_taxonomy
 

@@ -15,7 +15,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unif2ace_data.schema import InputError, InputRef
+from unif2ace_data.errors import InputError
+from unif2ace_data.schema import InputRef
 from unif2ace_data.sources.sidecars import ATTRIBUTES, NAMES, from_record
 
 # Where several columns could hold pictures and none says so, these names decide.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import av
 import numpy as np
 
-from unif2ace_data.schema import InputError
+from unif2ace_data.errors import InputError
 
 LOOKED_AT = 3000  # frames; our choice: a sample is one frame, and of a long video two minutes offer enough of them
 MAX_PIXELS = 8192 * 8192
