@@ -84,7 +84,7 @@ $(VENV)/train.stamp: $(VENV)/base.stamp
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/train.stamp
-	$(PIP) -e ".[train,dev,nsfw,hub]"
+	$(PIP) -e ".[train,dev,nsfw,hub,ray]"
 	@touch $@
 
 $(VLLM_LOCKED):

@@ -1,6 +1,6 @@
 """Is `unif2ace-model compare` calibrated, and what does it find? On variants of a dataset whose faults are known.
 
-    python benchmarks/compare_power.py --shards shards/ --out power/ [--steps 600]
+    python benchmarks/compare_power.py --shards shards/ --out power/ [--steps 480]
 
 Every comparison has the same A, so its runs are made once and taken over. All is resumable; the page of figures is printed
 from what has finished. Writes power.svg: what share of wrong answers is found how often.
@@ -42,14 +42,14 @@ FAULTS = {
     "wrong-answers:0.1": 6,
     "wrong-answers:0.05": 6,
 }
-PAIRS, POOL, DRAWN, SIMULATED = 8, 12, 20, 2000
+PAIRS, POOL, DRAWN, SIMULATED, PICTURES = 8, 12, 20, 2000, 8
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=480)
     parser.add_argument("--told", action="store_true", help="Train nothing: print what has finished.")
     told = parser.parse_args()
     told.out.mkdir(exist_ok=True)
@@ -77,7 +77,7 @@ def one(told: argparse.Namespace, name: str, seeds: int) -> dict[str, Any]:
     null = told.out / NULL
     if name != NULL:
         take_over(null, out, b, seeds)
-    report = compare(Asked(told.shards, b, told.shards, "test", out, preset, seeds, None, (), 0, 32))
+    report = compare(Asked(told.shards, b, told.shards, "test", out, preset, seeds, None, (), 0, PICTURES))
     print(f"{label}: {report['says'][0]}", flush=True)
     return report
 

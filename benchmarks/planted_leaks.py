@@ -60,7 +60,7 @@ def measure(told: argparse.Namespace, folder: Path) -> int:
     recipe = recipe.model_copy(update={"sources": [SourceSpec(path=str(raw))]})
     if work_folder(told.shards).is_dir():  # what is measured already
         shutil.copytree(work_folder(told.shards), work_folder(folder / "shards"))
-    build(recipe, folder / "shards", workers=1)
+    build(recipe, folder / "shards")
     people = people_of(folder / "shards")
     stem = {name: Path(name).stem.split("+")[0] for name in people}
     before = audit(folder / "shards")

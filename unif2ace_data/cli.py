@@ -14,6 +14,7 @@ from unif2ace_data.printed import (
     console,
     print_estimate,
     print_mapping,
+    print_plan,
     print_summary,
     print_work,
     summary_json,
@@ -34,6 +35,10 @@ ModelOption = Annotated[
     str | None, typer.Option("--model", help="vllm: a Hub id or a folder; openai: a name that the server knows.")
 ]
 UrlOption = Annotated[str | None, typer.Option("--base-url", help="openai: the server, e.g. http://127.0.0.1:8000/v1")]
+ExecutorOption = Annotated[str, typer.Option("--executor", help="Where work runs: local or ray.")]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="ray: the cluster, e.g. auto or HOST:6379; none: one on this machine.")
+]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in the recipe. Repeatable.")]
 Estimate = Annotated[bool, typer.Option("--dry-run", help="Count the requests, tokens and hours to come; ask nothing.")]
 Rate = Annotated[float, typer.Option("--rate", min=0.001, help="--dry-run: requests a second that the model answers.")]
@@ -68,6 +73,8 @@ def build(
     ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in the recipe. Repeatable.")] = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Worker processes; 0: one per core.")] = 0,
+    executor: ExecutorOption = "local",
+    address: AddressOption = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N inputs.")] = None,
     splits_from: Annotated[
         Path | None, typer.Option("--splits-from", help="An earlier release: its test people stay in test.")
@@ -88,7 +95,8 @@ def build(
     """
     from unif2ace_data.recipe import load_recipe
     from unif2ace_data.run import build as stage
-    from unif2ace_data.run.local import usable_cores
+    from unif2ace_data.run.executor import executor as running_on
+    from unif2ace_data.run.plan import with_what_happened
 
     changes = list(settings or [])
     changes += [f"faces.engine={faces}"] if faces else []
@@ -110,10 +118,11 @@ def build(
 
         emit(plan, as_json, show_plan)
         return
-    summary = stage.build(
-        recipe, out, workers or usable_cores(), limit, splits_from, quiet=as_json, captions_anew=captioner is not None
-    )
+    with running_on(executor, workers, address) as on:
+        summary = stage.build(recipe, out, on, limit, splits_from, quiet=as_json, captions_anew=captioner is not None)
     answer = summary_json(summary)
+    planned = with_what_happened(summary)
+    answer |= {"planned": planned} if planned else {}
     if clean:
         from unif2ace_data.run.private import clean as clean_work
 
@@ -121,10 +130,49 @@ def build(
 
     def show_summary() -> None:
         print_summary(summary)
+        if planned:
+            print_plan(planned)
         if clean:
             print_mapping("receipt", answer["receipt"])
 
     emit(answer, as_json, show_summary)
+
+
+@app.command()
+def plan(
+    src: Annotated[list[str] | None, typer.Option("--src", help="As `build` takes it. Repeatable.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Where the build will write; the plan lies in OUT.work.")] = Path(
+        "shards"
+    ),
+    pipeline: Annotated[
+        str, typer.Option("--pipeline", help="A recipe: a name in pipelines/ or a YAML file.")
+    ] = "embedded",
+    subjects: Annotated[
+        str | None, typer.Option("--subjects", help="`adults`: you know that the sources hold adults only.")
+    ] = None,
+    settings: Changes = None,
+    sample: Annotated[int, typer.Option("--sample", min=32, help="Inputs that are built on trial.")] = 256,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Worker processes; 0: one per core.")] = 0,
+    there: Annotated[int, typer.Option("--there", min=0, help="Foretell it also for so many workers.")] = 0,
+    rate: Rate = 10.0,
+    as_json: Json = False,
+) -> None:
+    """What a build will keep, take and fill, from a sample.
+
+    Kept share, time by stage here and with other workers, requests and tokens of a model, disk, each with its range.
+
+    Example: `unif2ace-data plan --src raw/ --pipeline embedded --there 64`
+    """
+    from unif2ace_data.recipe import load_recipe
+    from unif2ace_data.run.executor import executor as running_on
+    from unif2ace_data.run.plan import plan as foretell
+
+    recipe = load_recipe(pipeline, [*(settings or []), *([f"subjects={subjects}"] if subjects else [])])
+    if src:
+        recipe = recipe.model_copy(update={"sources": [source_spec(s) for s in src]})
+    with running_on("local", workers, None) as on:
+        told = foretell(recipe, out, sample, on, there, rate, quiet=as_json)
+    emit(told, as_json, lambda: print_plan(told))
 
 
 @app.command()

@@ -49,6 +49,49 @@ def print_estimate(plan: dict[str, Any]) -> None:
     )
 
 
+def print_plan(told: dict[str, Any]) -> None:
+    """A plan, and beside it what happened where the build has run."""
+    kept, here, there, came = told["kept"], told["here"], told["there"], told.get("happened")
+    print(
+        f"planned from {told['sampled']} of {told['inputs']:,} inputs: {kept['samples']:,} kept "
+        f"({kept['share']:.1%}, {kept['low']:.1%} to {kept['high']:.1%})" + (f"; came {came['kept']:,}" if came else "")
+    )
+    for reason, share in list(told["reasons"].items())[:4]:
+        print(f"  {reason:<22} {share:.1%}")
+    heads = [f"{told['workers']} workers", *([f"{there['workers']} workers"] if there else [])]
+    print(f"  {'stage':<16}" + "".join(f"{head:>26}" for head in heads) + ("        came" if came else ""))
+    for stage in [*here["stages"], ""]:
+        rows = [part["stages"][stage] if stage else part["seconds"] for part in (here, there) if part]
+        came_in = (came["stages"].get(stage, 0.0) if stage else came["seconds"]) if came else None
+        cells = "".join(f"{span(*row):>26}" for row in rows)
+        print(f"  {stage or 'in all':<16}{cells}" + (f"{clock(came_in):>12}" if came_in is not None else ""))
+    shards, low, high = told["disk"]["shards"]
+    print(
+        f"disk     {megabytes(shards)} of shards ({megabytes(low)} to {megabytes(high)})"
+        + (f"; came {megabytes(came['shards'])}" if came else "")
+        + f"; {megabytes(told['disk']['work'])} beside them, private"
+        + (f"; came {megabytes(came['work'])}" if came else "")
+    )
+    for what, asked in told["model"].items():
+        print(f"what a model would be asked for {what}")
+        print_estimate(asked)
+    print("note: a sample meets few copies of one photograph; duplicates come off what is kept")
+
+
+def span(expected: float, low: float, high: float) -> str:
+    return f"{clock(expected)} ({clock(low)} to {clock(high)})"
+
+
+def clock(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"
+
+
+def megabytes(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
 def duration(plan: dict[str, Any]) -> str:
     seconds = plan["requests"] / plan["rate"]
     return f"{plan['hours']} hours" if seconds >= 360 else f"{seconds:.0f} seconds"

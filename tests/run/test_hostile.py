@@ -19,6 +19,7 @@ from PIL import Image
 
 from unif2ace_data.recipe import SourceSpec, load_recipe
 from unif2ace_data.run.build import build
+from unif2ace_data.run.executor import Executor
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_data.verify import verify
 
@@ -121,7 +122,7 @@ def rows(hostile: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPath
     out = home / "shards"
     recipe = load_recipe("embedded", ["subjects=adults", "alarm.max_failed=1", "duplicates.near_identical=false"])
     recipe = recipe.model_copy(update={"sources": [SourceSpec(path=str(hostile[0]))]})
-    build(recipe, out, workers=2, quiet=True)
+    build(recipe, out, Executor(workers=2), quiet=True)
     table = pq.read_table(home / "shards.work" / "ledger.parquet").to_pylist()
     found = {row["source_id"].split("/", 1)[1]: row for row in table}
     assert len(found) == len(table), "two rows for one input"

@@ -33,9 +33,11 @@ from unif2ace_data.run.captioning import (
     foreseen,
     told_captions,
 )
+from unif2ace_data.run.clock import Clock
 from unif2ace_data.run.decide import RELEASE, Decision, Row, decide
 from unif2ace_data.run.describe import describe, resolved_recipe
 from unif2ace_data.run.erase import in_force
+from unif2ace_data.run.executor import Executor
 from unif2ace_data.run.fairness import ANALYSIS
 from unif2ace_data.run.private import work_folder
 from unif2ace_data.run.progress import Log, Progress
@@ -47,6 +49,8 @@ from unif2ace_data.schema import InputRef
 from unif2ace_data.shards import INDEX, dataset_shards, read_index
 from unif2ace_data.sources.listing import list_inputs, notes, source_prefixes
 from unif2ace_data.sources.manifest import Manifest, load_manifest
+
+LOCAL = Executor()
 
 
 @dataclass(slots=True)
@@ -66,22 +70,24 @@ class Summary:
     root_sha256: str = ""
     notes: list[str] = field(default_factory=list)
     asked: ModelWork = field(default_factory=ModelWork)
+    stages: dict[str, float] = field(default_factory=dict)  # seconds by the clock
 
 
 def build(
     recipe: Recipe,
     out: Path,
-    workers: int = 1,
+    on: Executor = LOCAL,
     limit: int | None = None,
     splits_from: Path | None = None,
     quiet: bool = False,
     captions_anew: bool = False,
+    only: frozenset[str] | None = None,
 ) -> Summary:
-    """Build or bring up to date the dataset at `out` (its private folder is `out.work`).
+    """Build or bring up to date the dataset at `out` (its private folder is `out.work`). `only`: of these inputs.
 
     Raises UserError: nothing to read, nothing kept, too many technical failures, an `out` that is not ours.
     """
-    started = time.monotonic()
+    started, clock = time.monotonic(), Clock()
     manifests = [load_manifest(spec.manifest) for spec in recipe.sources]
     check_places(recipe, out)
     check_limit(out, limit)
@@ -108,21 +114,30 @@ def build(
         store.set_fact("crops", crops_id)
         store.set_fact(ANALYSIS, config_id)
         store.set_fact("manifests", orjson.dumps([m.model_dump() for m in manifests]).decode())
-        log.write("build", version=__version__, recipe=recipe.model_dump(), out=str(out), workers=workers)
-        inputs = store.list_inputs(listed(recipe, manifests, limit, splits_from))
+        log.write(
+            "build", version=__version__, recipe=recipe.model_dump(), out=str(out), workers=on.workers, executor=on.name
+        )
+        refs = listed(recipe, manifests, limit, splits_from)
+        inputs = store.list_inputs(refs if only is None else (ref for ref in refs if ref.source_id in only))
         if not inputs:
             raise UserError(f"no inputs: nothing was found in {', '.join(s.path for s in recipe.sources)}")
-        recognise(store, config_id, workers, quiet)
-        analysed = analyse(store, recipe, config_id, crops_id, evidence_id, out, workers, log, quiet)
+        clock.lap("listing")
+        recognise(store, config_id, on, quiet)
+        clock.lap("hashing")
+        analysed = analyse(store, recipe, config_id, crops_id, evidence_id, out, on, log, quiet)
+        clock.lap("analysing")
         cropped, removed = 0, -1
         while removed != store.removed():  # a crop that is cut now may be a copy of what was removed
             removed = store.removed()
             decision = decide(store, config_id, recipe, pack)
-            cropped += cut_missing(store, recipe, config_id, crops_id, out, decision, workers, log, quiet)
-        write_missing_texts(store, recipe, config_id, crops_id, evidence_id, decision, workers, log, quiet)
+            cropped += cut_missing(store, recipe, config_id, crops_id, out, decision, on, log, quiet)
+        clock.lap("deciding")
+        write_missing_texts(store, recipe, config_id, crops_id, evidence_id, decision, on, log, quiet)
+        clock.lap("describing")
         asked = ModelWork()
         if engine is not None:
             asked = caption_missing(store, recipe, engine, decision.kept, crops_id, evidence_id, texts_id, log, quiet)
+        clock.lap("captioning")
         packing.set_text_facts(store, decision.kept, texts_id)
         ledger = store.folder / "ledger.new.parquet"  # takes its name when the dataset that it tells of is published
         packing.write_ledger(ledger, decision.rows, public=False)
@@ -149,6 +164,7 @@ def build(
         )
         progress.close()
         packing.publish(store, planned, out)
+        clock.lap("packing")
         ledger.replace(store.folder / "ledger.parquet")
         store.set_fact(RECAPTION, told_captions(recipe) if engine is not None else "")
         shards = [
@@ -161,14 +177,19 @@ def build(
         resolved = resolved_recipe(recipe, engine, config, pack, manifests, digits)
         resolved = merged(resolved, orjson.loads(store.fact(ASKED, "{}")))
         root = describe(out, store, shards, decision, resolved, manifests)
+        clock.lap("card and report")
         said = decision.notes + captions_note + unasked(out) + warning_lines(read_mapping(out / "stats.json"))
         summary = Summary(
             out=out, work=store.folder, inputs=len({r.source_id for r in decision.rows}), analysed=analysed, cropped=cropped,
             counts=dict(decision.counts()), reasons=dict(decision.reasons()),
             splits={s: sum(r.split == s for r in decision.kept) for s in ("train", "validation", "test")},
             shards=len(shards), seconds=round(time.monotonic() - started, 1), root_sha256=root, notes=said, asked=asked,
+            stages=clock.seconds,
         )  # fmt: skip
-        log.write("done", inputs=summary.inputs, counts=summary.counts, reasons=summary.reasons, root_sha256=root)
+        log.write(
+            "done", inputs=summary.inputs, counts=summary.counts, reasons=summary.reasons, root_sha256=root,
+            stages=clock.seconds,
+        )  # fmt: skip
         return summary
     finally:
         log.close()

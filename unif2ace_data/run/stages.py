@@ -14,7 +14,7 @@ from unif2ace_data.curate.removal import REMOVED
 from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.run.decide import Decision, Row
-from unif2ace_data.run.local import map_chunks
+from unif2ace_data.run.executor import Executor
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.run.work import Result, TextJob, analyse_chunk, crop_chunk, hash_chunk, text_chunk
@@ -25,13 +25,13 @@ HOPELESS_AFTER = 64  # results; if every one of them is an engine error, the run
 Job = TypeVar("Job", bound=tuple[InputRef, PhotoRecord, list])  # type: ignore[type-arg]
 
 
-def recognise(store: WorkStore, config: str, workers: int, quiet: bool) -> None:
+def recognise(store: WorkStore, config: str, on: Executor, quiet: bool) -> None:
     """Hash inputs that are new by name, so that a photo that was only moved, renamed or touched is not measured again."""
     names = store.unhashed(config)
     progress = Progress("hashing", len(names), quiet)
     batches = (store.refs(names[i : i + 256]) for i in range(0, len(names), 256))
-    crew = min(workers, max(1, len(names)))
-    with closing(map_chunks(hash_chunk, chain.from_iterable(batches), crew, gave_up)) as results:
+    crew = min(on.workers, max(1, len(names)))
+    with closing(on.map_chunks(hash_chunk, chain.from_iterable(batches), crew, gave_up)) as results:
         for chunk in results:
             with store.transaction():
                 for result in chunk:
@@ -44,7 +44,7 @@ def recognise(store: WorkStore, config: str, workers: int, quiet: bool) -> None:
 
 
 def analyse(
-    store: WorkStore, recipe: Recipe, config: str, crops: str, texts: str, out: Path, workers: int, log: Log, quiet: bool,
+    store: WorkStore, recipe: Recipe, config: str, crops: str, texts: str, out: Path, on: Executor, log: Log, quiet: bool,
 ) -> int:  # fmt: skip
     """Measure what is not measured yet; commits every chunk as it arrives. Returns how many photos were measured.
 
@@ -61,8 +61,8 @@ def analyse(
                 notes_of[ref.source_id] = notes_hash(ref.annotations)
                 yield ref
 
-    crew = min(workers, max(1, len(pending)))
-    results = map_chunks(functools.partial(analyse_chunk, recipe, out), inputs(), crew, gave_up)
+    crew = min(on.workers, max(1, len(pending)))
+    results = on.map_chunks(functools.partial(analyse_chunk, recipe, out), inputs(), crew, gave_up)
     done, engine_errors, first_error = 0, 0, ""
     worked_before = store.has_analyses(config)  # then a photo that fails is that photo's trouble, not the engine's
     try:
@@ -111,7 +111,7 @@ def gave_up(ref: InputRef, why: str) -> Result:
 
 
 def cut_missing(
-    store: WorkStore, recipe: Recipe, config: str, crops: str, out: Path, decision: Decision, workers: int, log: Log,
+    store: WorkStore, recipe: Recipe, config: str, crops: str, out: Path, decision: Decision, on: Executor, log: Log,
     quiet: bool,
 ) -> int:  # fmt: skip
     """Cut the crops that kept rows lack (a threshold was changed). A crop that cannot be cut fails its row.
@@ -125,13 +125,11 @@ def cut_missing(
             store.put_crop(crop.key, crops, crop.jpeg, crop.side, crop.padded)
 
     jobs = (crop_job(store, config, rows) for rows in missing.values())
-    return make_good(
-        "cropping", missing, jobs, functools.partial(crop_chunk, recipe, out), keep, store, workers, log, quiet
-    )
+    return make_good("cropping", missing, jobs, functools.partial(crop_chunk, recipe, out), keep, store, on, log, quiet)
 
 
 def write_missing_texts(
-    store: WorkStore, recipe: Recipe, config: str, crops: str, texts: str, decision: Decision, workers: int, log: Log,
+    store: WorkStore, recipe: Recipe, config: str, crops: str, texts: str, decision: Decision, on: Executor, log: Log,
     quiet: bool,
 ) -> int:  # fmt: skip
     """Describe the kept rows that lack a text (captions, an attribute model, or what the source says has changed)."""
@@ -143,9 +141,7 @@ def write_missing_texts(
             store.put_text(key, texts, notes[result.source_id], text)
 
     jobs = (text_job(store, config, crops, rows) for rows in missing.values())
-    return make_good(
-        "describing", missing, jobs, functools.partial(text_chunk, recipe), keep, store, workers, log, quiet
-    )
+    return make_good("describing", missing, jobs, functools.partial(text_chunk, recipe), keep, store, on, log, quiet)
 
 
 def by_photo(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -157,13 +153,13 @@ def by_photo(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 def make_good(
     what: str, missing: dict[str, list[Row]], jobs: Iterable[Job], chunk: Callable[[list[Job]], list[Result]],
-    keep: Callable[[Result], None], store: WorkStore, workers: int, log: Log, quiet: bool,
+    keep: Callable[[Result], None], store: WorkStore, on: Executor, log: Log, quiet: bool,
 ) -> int:  # fmt: skip
     """Run a job for each photo of which rows lack something, and keep what comes; an error fails the photo's rows."""
     progress = Progress(what, len(missing), quiet)
     giving_up = lambda job, why: Result(job[0].source_id, error=("worker_died", why))  # noqa: E731
-    crew = min(workers, max(1, len(missing)))
-    with closing(map_chunks(chunk, jobs, crew, giving_up)) as results:
+    crew = min(on.workers, max(1, len(missing)))
+    with closing(on.map_chunks(chunk, jobs, crew, giving_up)) as results:
         for done in results:
             with store.transaction():
                 for result in done:

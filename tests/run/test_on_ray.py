@@ -1,0 +1,114 @@
+"""The Ray executor: the same bytes as the local one, and a node that is lost costs what it had in flight, nothing else.
+
+The clusters are real: raylets of their own on the loopback, as `ray start` would run them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from photographs import write_photos
+from ray.cluster_utils import Cluster
+from test_resume import SETTINGS, tree
+
+from unif2ace_data.errors import UserError
+from unif2ace_data.run.on_ray import cluster, map_chunks
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Cluster, Any]]:
+    """A head and a second node, of a core each."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join(filter(None, sys.path))
+    )  # the nodes find the functions of this file
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    second = found.add_node(num_cpus=1)
+    found.wait_for_nodes()
+    yield found, second
+    found.shutdown()
+
+
+def build(raw: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "unif2ace_data.cli", "build", "--src", str(raw), "--out", str(out), *SETTINGS]
+    return subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+
+
+def events(out: Path, kind: str) -> list[dict[str, Any]]:
+    log = out.with_name(f"{out.name}.work") / "log.jsonl"
+    lines = log.read_text().splitlines() if log.is_file() else []
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def test_a_node_killed_in_mid_run_costs_what_it_had_in_flight(tmp_path: Path, nodes: tuple[Cluster, Any]) -> None:
+    many = write_photos(tmp_path / "raw", 80)
+    local = build(many, tmp_path / "local")
+    assert local.wait() == 0, local.stderr
+    out = tmp_path / "shards"
+    running = build(many, out, "--executor", "ray", "--address", nodes[0].address)
+    while not events(out, "analysed") and running.poll() is None:
+        time.sleep(0.05)
+    nodes[0].remove_node(nodes[1], allow_graceful=False)
+    done_before = len(events(out, "analysed"))
+    said = running.communicate()[1]
+    assert running.returncode == 0, said
+    assert tree(out) == tree(tmp_path / "local")
+    done = [source for event in events(out, "analysed") for source in event["sources"]]
+    assert 0 < done_before < len(events(out, "analysed")), "the node was not lost in mid-run"
+    assert len(done) == len(set(done)) == 80, "a stored result was made again"
+
+
+def test_an_input_that_kills_its_worker_is_given_up_alone(nodes: tuple[Cluster, Any]) -> None:
+    with cluster(nodes[0].address) as cores:
+        assert cores == 2
+        results = [pair for chunk in map_chunks(dying_at_seven, range(20), cores, gave_up) for pair in chunk]
+        assert sorted(results) == [(i, "died" if i == 7 else "done") for i in range(20)]
+        with pytest.raises(UserError, match="no weights") as told:
+            list(map_chunks(without_weights, range(20), cores, gave_up))
+        assert told.value.exit_code == 2
+
+
+def test_a_node_that_cannot_load_the_work_is_told(nodes: tuple[Cluster, Any]) -> None:
+    module = ModuleType("only_here")
+    exec("def work(chunk):\n    return chunk", module.__dict__)
+    sys.modules["only_here"] = module
+    try:
+        with (
+            cluster(nodes[0].address),
+            pytest.raises(UserError, match=r"No module named 'only_here'.*every node needs"),
+        ):
+            list(map_chunks(module.work, range(4), 1, gave_up))
+    finally:
+        del sys.modules["only_here"]
+
+
+def dying_at_seven(chunk: list[int]) -> list[tuple[int, str]]:
+    if 7 in chunk:
+        os.abort()
+    return [(i, "done") for i in chunk]
+
+
+def without_weights(chunk: list[int]) -> list[tuple[int, str]]:
+    raise UserError("no weights", 2)
+
+
+def gave_up(item: int, why: str) -> tuple[int, str]:
+    return item, "died"
+
+
+def test_a_cluster_that_is_not_there_is_told(tmp_path: Path, photos: Path) -> None:
+    refused = build(photos, tmp_path / "shards", "--executor", "ray", "--address", "127.0.0.1:1")
+    said = refused.communicate(timeout=180)[1]
+    assert refused.returncode == 1 and "Traceback" not in said
+    assert "--address 127.0.0.1:1: no Ray cluster answers" in said
