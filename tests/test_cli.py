@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 COMMANDS = [
-    "build", "caption", "qa-gen", "verify", "stats", "report", "show", "doctor", "card", "annotations", "join", "audit", "diff",
+    "build", "plan", "caption", "qa-gen", "verify", "stats", "report", "show", "doctor", "card", "annotations", "join", "audit", "diff",
     "review", "remove", "publish", "pull",
 ]  # fmt: skip
 

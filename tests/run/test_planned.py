@@ -66,6 +66,7 @@ def test_the_draw_is_the_same_in_any_order_and_no_larger_than_the_source(example
     assert (len(chosen), total, len(everything)) == (4, 7, 7) and chosen == everything[:4]
 
 
+@pytest.mark.slow
 def test_a_plan_and_what_happened(examples: Path, tmp_path: Path) -> None:
     def cli(*arguments: str) -> dict[str, Any]:
         command = [
