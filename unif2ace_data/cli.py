@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from unif2ace_data import cli_release
-from unif2ace_data.cli_options import ShardsArgument, ShardsOption, dataset, source_spec
-from unif2ace_data.errors import UserError
+from unif2ace_data.cli_options import ShardsArgument, ShardsOption, dataset, model_changes, source_spec
 from unif2ace_data.printed import (
     console,
     print_estimate,
@@ -376,21 +375,6 @@ def doctor(
     emit([{"name": c.name, "state": c.state, "detail": c.detail} for c in checks], as_json, show_checks)
     if any(check.state == "broken" for check in checks):
         raise typer.Exit(1)
-
-
-# ------------------------------------------------------------------ options
-
-
-def model_changes(section: str, engine: str | None, model: str | None, base_url: str | None) -> list[str]:
-    """Options about a model as changes of the recipe."""
-    from json import dumps
-
-    first = "grounded" if section == "captions" else "templates"
-    if engine is not None and engine not in (first, "vllm", "openai"):
-        raise UserError(f"no engine {engine!r}: one of {first}, vllm, openai", 2)
-    changes = [f"{section}.engine={engine}"] if engine else []
-    changes += [f"llm.model={dumps(model)}"] if model else []
-    return changes + ([f"llm.base_url={dumps(base_url)}"] if base_url else [])
 
 
 for name, command in cli_release.COMMANDS.items():

@@ -27,3 +27,15 @@ def dataset(argument: Path | None, option: Path | None) -> Path:
     if argument and option and argument != option:
         raise UserError(f"two datasets: {argument} and --shards {option}", 2)
     return argument or option or Path("shards")
+
+
+def model_changes(section: str, engine: str | None, model: str | None, base_url: str | None) -> list[str]:
+    """Options about a model as changes of the recipe."""
+    from json import dumps
+
+    first = "grounded" if section == "captions" else "templates"
+    if engine is not None and engine not in (first, "vllm", "openai"):
+        raise UserError(f"no engine {engine!r}: one of {first}, vllm, openai", 2)
+    changes = [f"{section}.engine={engine}"] if engine else []
+    changes += [f"llm.model={dumps(model)}"] if model else []
+    return changes + ([f"llm.base_url={dumps(base_url)}"] if base_url else [])
