@@ -34,13 +34,20 @@ ModelOption = Annotated[
     str | None, typer.Option("--model", help="vllm: a Hub id or a folder; openai: a name that the server knows.")
 ]
 UrlOption = Annotated[str | None, typer.Option("--base-url", help="openai: the server, e.g. http://127.0.0.1:8000/v1")]
+PipelineOption = Annotated[str, typer.Option("--pipeline", help="A recipe: a name in pipelines/ or a YAML file.")]
+SubjectsOption = Annotated[
+    str | None, typer.Option("--subjects", help="`adults`: you know that the sources hold adults only.")
+]
+WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Worker processes; 0: one per core.")]
 ExecutorOption = Annotated[str, typer.Option("--executor", help="Where work runs: local or ray.")]
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="ray: the cluster, e.g. auto or HOST:6379; none: one on this machine.")
 ]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in the recipe. Repeatable.")]
 Estimate = Annotated[bool, typer.Option("--dry-run", help="Count the requests, tokens and hours to come; ask nothing.")]
-Rate = Annotated[float, typer.Option("--rate", min=0.001, help="--dry-run: requests a second that the model answers.")]
+Rate = Annotated[
+    float, typer.Option("--rate", min=0.001, help="Of estimates: requests a second that the model answers.")
+]
 
 
 @app.command()
@@ -52,9 +59,7 @@ def build(
     out: Annotated[
         Path, typer.Option("--out", help="Where the dataset goes; private work lies beside it in OUT.work.")
     ] = Path("shards"),
-    pipeline: Annotated[
-        str, typer.Option("--pipeline", help="A recipe: a name in pipelines/ or a YAML file.")
-    ] = "embedded",
+    pipeline: PipelineOption = "embedded",
     faces: Annotated[
         str | None, typer.Option("--faces", help="Face engine: embedded, an InsightFace pack, or a folder.")
     ] = None,
@@ -67,11 +72,9 @@ def build(
     ] = None,
     model: ModelOption = None,
     base_url: UrlOption = None,
-    subjects: Annotated[
-        str | None, typer.Option("--subjects", help="`adults`: you know that the sources hold adults only.")
-    ] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in the recipe. Repeatable.")] = None,
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Worker processes; 0: one per core.")] = 0,
+    subjects: SubjectsOption = None,
+    settings: Changes = None,
+    workers: WorkersOption = 0,
     executor: ExecutorOption = "local",
     address: AddressOption = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N inputs.")] = None,
@@ -143,15 +146,11 @@ def plan(
     out: Annotated[Path, typer.Option("--out", help="Where the build will write; the plan lies in OUT.work.")] = Path(
         "shards"
     ),
-    pipeline: Annotated[
-        str, typer.Option("--pipeline", help="A recipe: a name in pipelines/ or a YAML file.")
-    ] = "embedded",
-    subjects: Annotated[
-        str | None, typer.Option("--subjects", help="`adults`: you know that the sources hold adults only.")
-    ] = None,
+    pipeline: PipelineOption = "embedded",
+    subjects: SubjectsOption = None,
     settings: Changes = None,
     sample: Annotated[int, typer.Option("--sample", min=32, help="Inputs that are built on trial.")] = 256,
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Worker processes; 0: one per core.")] = 0,
+    workers: WorkersOption = 0,
     there: Annotated[int, typer.Option("--there", min=0, help="Foretell it also for so many workers.")] = 0,
     rate: Rate = 10.0,
     as_json: Json = False,

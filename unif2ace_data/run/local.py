@@ -24,6 +24,7 @@ Item = TypeVar("Item")
 Out = TypeVar("Out")
 
 CHUNK = 4  # inputs a task; small, because what is in flight is what a kill costs
+DIED_TWICE = "the worker process died on this input, twice"
 AHEAD = 2  # tasks in flight per worker: one runs, one waits
 
 
@@ -72,7 +73,7 @@ def map_chunks(
                 for chunk, deaths in broken:
                     deaths += len(chunk) == 1
                     if deaths >= 2:
-                        yield [gave_up(chunk[0], "the worker process died on this input, twice")]
+                        yield [gave_up(chunk[0], DIED_TWICE)]
                     else:
                         alone.extend((item, deaths) for item in chunk)
     finally:

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from unif2ace_data import __version__
 from unif2ace_data.errors import UserError
-from unif2ace_data.run.local import AHEAD, CHUNK
+from unif2ace_data.run.local import AHEAD, CHUNK, DIED_TWICE
 
 try:
     import ray
@@ -48,7 +48,8 @@ def cluster(address: str | None) -> Iterator[int]:
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"--address {address}: no Ray cluster answers ({str(error).splitlines()[0]})") from None
+        where = f"--address {address}: no Ray cluster answers" if address else "Ray does not start on this machine"
+        raise UserError(f"{where} ({str(error).splitlines()[0]})") from None
     try:
         yield max(1, int(ray.cluster_resources().get("CPU", 1)))
     finally:
@@ -105,7 +106,7 @@ def map_chunks(
             except RayError:
                 job.deaths += len(job.chunk) == 1
                 if job.deaths >= 2:
-                    yield [gave_up(job.chunk[0], "the worker process died on this input, twice")]
+                    yield [gave_up(job.chunk[0], DIED_TWICE)]
                 else:
                     again.extend(Job([item], job.deaths) for item in job.chunk)
     finally:
