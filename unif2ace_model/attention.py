@@ -26,7 +26,18 @@ def allowed(
     return (valid_k & ((key <= query) | (image_q & image_k))) | (key == query)  # a padded query sees itself: no NaN
 
 
-def dense_mask(image_BP: Tensor, valid_BP: Tensor, start: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+def same_turn(query: Tensor, turn_q: Tensor, turn_k: Tensor, key: Tensor) -> Tensor:
+    """Whether they are of one turn, or the key of the image, which every turn sees (turn 0)."""
+    return (turn_k == 0) | (turn_k == turn_q) | (key == query)
+
+
+def dense_mask(
+    image_BP: Tensor,
+    valid_BP: Tensor,
+    start: int = 0,
+    dtype: torch.dtype = torch.float32,
+    turn_BP: Tensor | None = None,
+) -> Tensor:
     """What is added to the scores of the queries from position `start` on: 0 or -inf, (B, 1, P - start, P).
 
     Built once a batch, as floats: on a CPU three times as fast as a boolean mask, which is converted in every layer.
@@ -36,24 +47,29 @@ def dense_mask(image_BP: Tensor, valid_BP: Tensor, start: int = 0, dtype: torch.
         position_P[None, start:, None], position_P[None, None, :],
         image_BP[:, start:, None], image_BP[:, None, :], valid_BP[:, None, :],
     )  # fmt: skip
+    if turn_BP is not None:
+        seen_BSP = seen_BSP & same_turn(
+            position_P[None, start:, None], turn_BP[:, start:, None], turn_BP[:, None, :], position_P[None, None, :]
+        )
     return torch.zeros(seen_BSP.shape, dtype=dtype, device=seen_BSP.device).masked_fill(~seen_BSP, -math.inf)[:, None]
 
 
-def flex_mask(image_BP: Tensor, valid_BP: Tensor) -> Any:
+def flex_mask(image_BP: Tensor, valid_BP: Tensor, turn_BP: Tensor | None = None) -> Any:
     """The same mask as a BlockMask, for `flex_attention` on a GPU: it pays from about a thousand tokens on."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def seen(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        return allowed(q, k, image_BP[b, q], image_BP[b, k], valid_BP[b, k])
+        found = allowed(q, k, image_BP[b, q], image_BP[b, k], valid_BP[b, k])
+        return found if turn_BP is None else found & same_turn(q, turn_BP[b, q], turn_BP[b, k], k)
 
     batch, length = image_BP.shape
     return create_block_mask(seen, batch, None, length, length, device=image_BP.device)
 
 
-def mask_for(image_BP: Tensor, valid_BP: Tensor) -> Any:
+def mask_for(image_BP: Tensor, valid_BP: Tensor, turn_BP: Tensor | None = None) -> Any:
     """The mask of whole sequences, in the form that is fastest where they are."""
     flexible = image_BP.is_cuda and image_BP.shape[1] >= FLEX_FROM
-    return flex_mask(image_BP, valid_BP) if flexible else dense_mask(image_BP, valid_BP)
+    return flex_mask(image_BP, valid_BP, turn_BP) if flexible else dense_mask(image_BP, valid_BP, turn_BP=turn_BP)
 
 
 def attend(query_BHSC: Tensor, key_BHPC: Tensor, value_BHPC: Tensor, mask: Any) -> Tensor:
@@ -111,7 +127,7 @@ class Attention(nn.Module):
     def forward(
         self, x_BSD: Tensor, rotary: tuple[Tensor, Tensor], mask: Any, past: KeyValue | None = None
     ) -> tuple[Tensor, KeyValue]:
-        """(B, S, D), and keys and values of the whole sequence. `rotary`: the S rows of these positions."""
+        """(B, S, D), and keys and values of the whole sequence. `rotary`: the rows of these positions, (S, R) or (B, 1, S, R)."""
         batch, length, dim = x_BSD.shape
         query, key, value = self.qkv(x_BSD).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         query, key = rotate(self.q_norm(query), *rotary), rotate(self.k_norm(key), *rotary)

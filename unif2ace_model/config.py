@@ -151,6 +151,9 @@ class Objective(Section):
     )
     gen: float = Field(1.0, ge=0, description="paper: 1 : 1")
     caption_share: float = Field(0.25, ge=0, le=1, description="our choice: understanding samples that are captions")
+    questions: int = Field(
+        1, ge=1, description="our choice: questions of one sample in a sequence, each unseen by the others"
+    )
 
 
 class Optim(Section):

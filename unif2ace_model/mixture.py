@@ -18,7 +18,7 @@ from unif2ace_data.schema import Split
 from unif2ace_model.config import Preset
 from unif2ace_model.data import Dataset, Record
 from unif2ace_model.diffusion import draw_times, mask_codes, rate_at
-from unif2ace_model.prompts import IGNORED, Batch, Layout, generation, pack, understanding
+from unif2ace_model.prompts import IGNORED, Batch, Layout, conversation, generation, pack, understanding
 from unif2ace_model.text import TextTokenizer
 
 DESCRIBE = "Describe the person in this picture."
@@ -112,11 +112,15 @@ class Mixture:
         place, rng = self.drawn(UND_STREAM, draw)
         pairs = self.texts.pairs[place]
         if not pairs or rng.random() < self.preset.objective.caption_share:
-            question, answer = self.describe, self.texts.captions[place]
+            asked = [(self.describe, self.texts.captions[place])]
+        elif (several := self.preset.objective.questions) == 1:
+            asked = [pairs[int(rng.integers(len(pairs)))]]
         else:
-            question, answer = pairs[int(rng.integers(len(pairs)))]
-        codes = self.view(place, rng)
-        return understanding(codes, question, answer, self.text_vocab), self.texts.records[place]
+            asked = [pairs[i] for i in rng.permutation(len(pairs))[:several]]
+        codes, record = self.view(place, rng), self.texts.records[place]
+        if len(asked) == 1:
+            return understanding(codes, *asked[0], self.text_vocab), record
+        return conversation(codes, asked, self.text_vocab), record
 
     def generated(self, draw: int) -> tuple[list[int], np.ndarray]:
         place, rng = self.drawn(GEN_STREAM, draw)

@@ -131,10 +131,10 @@ class UniF2ace(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         """Hidden states of whole sequences."""
-        mask = mask_for(batch.image_BS, batch.valid_BS)
+        mask = mask_for(batch.image_BS, batch.valid_BS, batch.turn_BS)
         rows = None if bool(batch.valid_BS.all()) else batch.valid_BS.flatten().nonzero()[:, 0]
         span_BN = batch.start_B[:, None] + torch.arange(batch.codes_BN.shape[1], device=batch.codes_BN.device)
-        place = Place(mask, batch.group_B, span_BN, rows, guests=self.received(batch))
+        place = Place(mask, batch.group_B, span_BN, rows, batch.place_BS, guests=self.received(batch))
         hidden, cache, loads = self.body(self.embed(batch.text_BS, batch.codes_BN, span_BN), place)
         return Output(hidden, loads, cache)
 

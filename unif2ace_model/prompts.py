@@ -3,6 +3,7 @@
     B sequences   S tokens   N image tokens
 
     understanding   <mmu> <soi> N codes <eoi> <bos> text <eos> <pad> ...
+                    the same with more turns <bos> text <eos>, each of which sees the image and itself alone
     generation      <pad> ... <t2i> <bos> text <eos> <soi> N codes <eoi>
 
 One vocabulary: [text | special | codes | mask]. Text and special ids go through one table, codes and the mask (id =
@@ -40,6 +41,8 @@ class Batch:
     labels_BS: Tensor  # the id that this position's token has, where the text loss counts it; IGNORED elsewhere
     targets_BN: Tensor  # the code under each mask, IGNORED elsewhere
     rate_B: Tensor  # mask rate of the sequence, in [0, 1]; 0 for understanding
+    turn_BS: Tensor | None = None  # int64, the turn that a token is of, 0 for the image; None: no sequence has several
+    place_BS: Tensor | None = None  # int64, positions for the rotation: every turn follows the image
     clip_BPC: Tensor | None = None  # features of the understanding sequences, in their order
     face_BC: Tensor | None = None
 
@@ -66,6 +69,8 @@ class Layout:
     start: int
     group: int
     rate: float = 0.0
+    turns: list[int] | None = None  # of each token; None: one turn
+    places: list[int] | None = None
 
 
 def understanding(codes: np.ndarray, question: Sequence[int], answer: Sequence[int], text_vocab: int) -> Layout:
@@ -74,6 +79,20 @@ def understanding(codes: np.ndarray, question: Sequence[int], answer: Sequence[i
     head = [sp["mmu"], sp["soi"], *[sp["image"]] * len(codes), sp["eoi"], sp["bos"], *question]
     tail = [*answer, sp["eos"]] if answer else []
     return Layout(head + tail, [IGNORED] * len(head) + tail, codes, 2, UND)
+
+
+def conversation(codes: np.ndarray, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], text_vocab: int) -> Layout:
+    """Codes, and several questions with their answers: each turn is computed as if it were the only one."""
+    turns = [understanding(codes, question, answer, text_vocab) for question, answer in pairs]
+    head = turns[0].text.index(special_id("bos", text_vocab))
+    first = turns[0]
+    text, labels = first.text[:head], first.labels[:head]
+    of, places = [0] * head, list(range(head))
+    for number, turn in enumerate(turns, 1):
+        text, labels = text + turn.text[head:], labels + turn.labels[head:]
+        of += [number] * (len(turn.text) - head)
+        places += range(head, len(turn.text))
+    return Layout(text, labels, codes, first.start, UND, turns=of, places=places)
 
 
 def generation(caption: Sequence[int], codes: np.ndarray, text_vocab: int, rate: float = 1.0) -> Layout:
@@ -94,12 +113,16 @@ def pack(layouts: Sequence[Layout], text_vocab: int, length: int = 0, left: bool
     text = np.full((len(layouts), length), pad)
     labels = np.full((len(layouts), length), IGNORED)
     valid = np.zeros((len(layouts), length), bool)
+    several = any(layout.turns is not None for layout in layouts)
+    turns, places = np.zeros_like(text), np.tile(np.arange(length), (len(layouts), 1))
     starts = []
     for row, layout in enumerate(layouts):
         first = length - len(layout.text) if left or layout.group == GEN else 0
         span = slice(first, first + len(layout.text))
         text[row, span], labels[row, span], valid[row, span] = layout.text, layout.labels, True
         starts.append(first + layout.start)
+        if layout.turns is not None and layout.places is not None:
+            turns[row, span], places[row, span] = layout.turns, first + np.array(layout.places)
     codes = torch.from_numpy(np.stack([layout.codes for layout in layouts]).astype(np.int64))
     return Batch(
         text_BS=torch.from_numpy(text),
@@ -110,4 +133,6 @@ def pack(layouts: Sequence[Layout], text_vocab: int, length: int = 0, left: bool
         labels_BS=torch.from_numpy(labels),
         targets_BN=torch.full_like(codes, IGNORED),
         rate_B=torch.tensor([layout.rate for layout in layouts], dtype=torch.float32),
+        turn_BS=torch.from_numpy(turns) if several else None,
+        place_BS=torch.from_numpy(places) if several else None,
     )

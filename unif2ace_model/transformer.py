@@ -32,6 +32,7 @@ class Place:
     group_B: Tensor
     span_BN: Tensor | None  # positions of the image tokens, within these S; None: there are none here
     rows_T: Tensor | None = None  # flat positions that are no padding; None: all
+    place_BS: Tensor | None = None  # positions for the rotation, where they do not count up
     start: int = 0  # position of the first of the S tokens: what lies before is in the cache
     guests: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -92,6 +93,8 @@ class Body(nn.Module):
         end = place.start + x_BSD.shape[1]
         cos, sin = rotary_table(end, self.rotated, self.base, x_BSD.device)
         rotary = cos[place.start :], sin[place.start :]
+        if place.place_BS is not None:
+            rotary = cos[place.place_BS][:, None], sin[place.place_BS][:, None]
         cache, loads = [], []
         for number, block in enumerate(self.blocks):
             before = past[number] if past else None

@@ -12,8 +12,9 @@ from unif2ace_data.errors import UserError
 from unif2ace_model.attention import dense_mask
 from unif2ace_model.checkpoint import from_phi, from_showo, load_model, save_model, special_rows, upcycle
 from unif2ace_model.config import SequenceMoe, TokenMoe
+from unif2ace_model.decoding import label_nll
 from unif2ace_model.model import CodeFactors, UniF2ace
-from unif2ace_model.prompts import SPECIAL, generation, pack
+from unif2ace_model.prompts import SPECIAL, Layout, conversation, generation, pack, understanding
 from unif2ace_model.transformer import Place
 
 
@@ -174,3 +175,21 @@ def test_active_parameters_leave_out_what_a_token_does_not_use() -> None:
     assert sparse["active"] - dense["active"] == DENSE.layers * (expert + router)
     assert dense["total"] == dense["active"]
     assert SequenceMoe().und == ["copy", "copy", "clip", "face"] and DENSE.image_tokens == TOKENS
+
+
+def test_several_questions_in_a_sequence_are_computed_as_each_alone() -> None:
+    model = random_model(FULL)
+    picture = codes()[0]
+    pairs = [([5, 6, 7], [8, 9]), ([10], [11, 12, 13]), ([14, 15, 16, 17], [18])]
+    features = {"face_BC": torch.randn(1, FACE), "clip_BPC": torch.randn(1, 3, CLIP)}
+
+    def nll(layouts: list[Layout], rows: int) -> torch.Tensor:
+        batch = pack([*layouts, generation([3, 4], picture, VOCAB)], VOCAB)  # something longer or shorter beside it
+        batch.face_BC = features["face_BC"].expand(rows, -1)
+        batch.clip_BPC = features["clip_BPC"].expand(rows, -1, -1)
+        with torch.no_grad():
+            return label_nll(model, model(batch).hidden_BSD, batch.labels_BS)[0][:rows]
+
+    alone = nll([understanding(picture, *pair, VOCAB) for pair in pairs], 3)
+    together = nll([conversation(picture, pairs, VOCAB)], 1)
+    assert together[0] == pytest.approx(float(alone.sum()), rel=1e-5)
