@@ -1,11 +1,11 @@
 """Is `unif2ace-model compare` calibrated, and what does it find? On variants of a dataset whose faults are known.
 
-    python benchmarks/compare_power.py --shards shards/ --out power/ [--steps 480]
+    python benchmarks/compare_power.py --shards shards/ --out power/ [--steps 340]
 
 Every comparison has the same A, so its runs are made once and taken over. All is resumable; the page of figures is printed
 from what has finished. Writes power.svg: what share of wrong answers is found how often.
 
-    null        A beside itself in another order: 12 runs of each, of which twenty comparisons of eight pairs are drawn anew
+    null        A beside itself in another order: 16 runs of each, of which twenty comparisons of eight pairs are drawn anew
     simulated   2,000 comparisons of differences as scattered as the null's: how often p < 0.05
     faults      wrong answers (5 to 50 %), captions shuffled between photographs, half of the photographs
 """
@@ -42,14 +42,14 @@ FAULTS = {
     "wrong-answers:0.1": 6,
     "wrong-answers:0.05": 6,
 }
-PAIRS, POOL, DRAWN, SIMULATED, PICTURES = 8, 12, 20, 2000, 8
+PAIRS, POOL, DRAWN, SIMULATED, PICTURES = 8, 16, 20, 2000, 8
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=480)
+    parser.add_argument("--steps", type=int, default=340)
     parser.add_argument("--told", action="store_true", help="Train nothing: print what has finished.")
     told = parser.parse_args()
     told.out.mkdir(exist_ok=True)

@@ -108,6 +108,18 @@ def test_a_resampler_gives_each_image_token_its_own_vector_from_any_number_of_fe
         assert (out[:, 1:] - out[:, :1]).abs().amax(-1).min() > 1e-3
 
 
+def test_a_single_face_vector_is_seen_from_the_first_step_on() -> None:
+    """By attention alone it has one part of N + 1, and two faces would be told apart by hundredths of what comes out."""
+    torch.manual_seed(0)
+    resampler = Resampler(512, 64, 32, 2, 2)
+    torch.nn.init.normal_(resampler.query_NR)  # as a fresh model has them
+    torch.nn.init.normal_(resampler.take_in.weight, std=0.02)
+    faces = torch.nn.functional.normalize(torch.randn(16, 1, 512), dim=-1)
+    with torch.no_grad():
+        out = resampler(faces)
+    assert (out - out.mean(0)).square().mean() / out.square().mean() > 0.3
+
+
 def test_mask_rates_are_told_apart() -> None:
     features = noise_features(torch.linspace(0, 1, 101))[:, 0]
     distance = torch.cdist(features, features) + 10 * torch.eye(101)
