@@ -117,7 +117,7 @@ def test_a_single_face_vector_is_seen_from_the_first_step_on() -> None:
     faces = torch.nn.functional.normalize(torch.randn(16, 1, 512), dim=-1)
     with torch.no_grad():
         out = resampler(faces)
-    assert (out - out.mean(0)).square().mean() / out.square().mean() > 0.3
+    assert (out - out.mean(0)).square().mean() / out.square().mean() > 0.1
 
 
 def test_mask_rates_are_told_apart() -> None:
