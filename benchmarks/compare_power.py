@@ -1,11 +1,12 @@
 """Is `unif2ace-model compare` calibrated, and what does it find? On variants of a dataset whose faults are known.
 
-    python benchmarks/compare_power.py --shards shards/ --out power/ [--steps 340]
+    python benchmarks/compare_power.py --shards shards/ --out power/ [--steps 240]
 
-Every comparison has the same A, so its runs are made once and taken over. All is resumable; the page of figures is printed
-from what has finished. Writes power.svg: what share of wrong answers is found how often.
+Every comparison has the same A, so its runs are made once and taken over: from the null comparison where B has the same
+texts, and with them the same shared start; from that of 30 % where B has wrong answers. All is resumable; the page of
+figures is printed from what has finished. Writes power.svg: what share of wrong answers is found how often.
 
-    null        A beside itself in another order: 16 runs of each, of which twenty comparisons of eight pairs are drawn anew
+    null        A beside itself in another order: 12 runs of each, of which twenty comparisons of eight pairs are drawn anew
     simulated   2,000 comparisons of differences as scattered as the null's: how often p < 0.05
     faults      wrong answers (5 to 50 %), captions shuffled between photographs, half of the photographs
 """
@@ -33,23 +34,24 @@ from unif2ace_model.config import load_preset
 from unif2ace_model.paired import family_p, flips, interval, over_people, p_values
 
 NULL = "reordered"
+WRONG = "wrong-answers:0.3"
 FAULTS = {
+    WRONG: 8,
     "shuffled-captions": 8,
-    "wrong-answers:0.3": 8,
     "half": 8,
     "wrong-answers:0.5": 6,
     "wrong-answers:0.2": 6,
     "wrong-answers:0.1": 6,
     "wrong-answers:0.05": 6,
 }
-PAIRS, POOL, DRAWN, SIMULATED, PICTURES = 8, 16, 20, 2000, 8
+PAIRS, POOL, DRAWN, SIMULATED, PICTURES = 8, 12, 20, 2000, 8
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=340)
+    parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--told", action="store_true", help="Train nothing: print what has finished.")
     told = parser.parse_args()
     told.out.mkdir(exist_ok=True)
@@ -68,35 +70,38 @@ def run_all(told: argparse.Namespace) -> None:
 
 def one(told: argparse.Namespace, name: str, seeds: int) -> dict[str, Any]:
     """The report of A beside one variant."""
-    label = name.replace(":", "-")
+    label = label_of(name)
     b, out = told.out / "variants" / label, told.out / label
     if not b.exists():
         b.parent.mkdir(exist_ok=True)
         variant(told.shards, b, named(name))
     preset = load_preset("train-compare", [f"optim.steps={told.steps}"])
-    null = told.out / NULL
-    if name != NULL:
-        take_over(null, out, b, seeds)
+    if name not in (NULL, WRONG):
+        take_over(told.out / (label_of(WRONG) if name.startswith("wrong-answers") else NULL), out, b, seeds)
     report = compare(Asked(told.shards, b, told.shards, "test", out, preset, seeds, None, (), 0, PICTURES))
     print(f"{label}: {report['says'][0]}", flush=True)
     return report
 
 
-def take_over(null: Path, out: Path, b: Path, seeds: int) -> None:
-    """A's runs and the tokenizers of the null comparison, so that they are not made again."""
-    plan = read_plan(null)
+def label_of(name: str) -> str:
+    return name.replace(":", "-")
+
+
+def take_over(done: Path, out: Path, b: Path, seeds: int) -> None:
+    """A's runs, the start and the tokenizers of a comparison that is done, so that they are not made again."""
+    plan = read_plan(done)
     assert plan is not None
     if not (out / "plan.json").is_file():
         out.mkdir(exist_ok=True)
-        for folder in ("image_tokenizer", "text_tokenizer"):
-            shutil.copytree(null / folder, out / folder, dirs_exist_ok=True)
+        for folder in ("image_tokenizer", "text_tokenizer", "start"):
+            shutil.copytree(done / folder, out / folder, dirs_exist_ok=True)
         root = json.loads((out / "image_tokenizer" / "metrics.json").read_bytes())
         both = f"{plan.a.root_sha256}+{side_of(b).root_sha256}"  # the same pictures, so the same tokenizer
         (out / "image_tokenizer" / "metrics.json").write_text(json.dumps(root | {"dataset": both}))
         write_plan(out, plan.model_copy(update={"b": side_of(b)}))
     for seed in range(seeds):
         if not result_file(out, "a", seed).is_file():
-            shutil.copy(result_file(null, "a", seed), out)
+            shutil.copy(result_file(done, "a", seed), out)
 
 
 # ------------------------------------------------------------------ what came out
@@ -109,11 +114,12 @@ def print_all(told: argparse.Namespace) -> None:
     print_null(null, plan)
     points = []
     for name in FAULTS:
-        out = told.out / name.replace(":", "-")
+        out = told.out / label_of(name)
         if not (out / "compare.json").is_file():
             continue
         report = json.loads((out / "compare.json").read_bytes())
-        cpu = sum(run["cpu_seconds"] for run in report["runs"]) / 60
+        start = json.loads((out / "start" / "start.json").read_bytes())["cpu_seconds"]
+        cpu = (start + sum(run["cpu_seconds"] for run in report["runs"])) / 60
         print(
             f"\n{name}: {report['verdict']}; {len(report['pairs'])} pairs, {cpu:.0f} CPU minutes; {report['says'][0]}"
         )

@@ -34,8 +34,13 @@ SHARD_INDEX = "model.safetensors.index.json"
 
 def save_model(model: UniF2ace, folder: Path) -> None:
     """Write config.json and model.safetensors (float32, no path of this machine in them) into an existing folder."""
-    (folder / CONFIG).write_text(json.dumps(model.config.model_dump(), indent=1, sort_keys=True) + "\n")
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    save_weights(model.config, tensors, folder)
+
+
+def save_weights(config: ModelConfig, tensors: dict[str, Tensor], folder: Path) -> None:
+    """The same from whole tensors on the CPU."""
+    (folder / CONFIG).write_text(json.dumps(config.model_dump(), indent=1, sort_keys=True) + "\n")
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
 

@@ -2,7 +2,7 @@
 
     comparison/plan.json        what was declared, before the first run (compare_plan.py)
     comparison/a-0/ a-0.json    a run of A with seed 0, and its measurements (compare_run.py); b-0 is its pair
-    comparison/image_tokenizer/ text_tokenizer/    what both variants share
+    comparison/image_tokenizer/ text_tokenizer/ start/    what both variants share (compare_start.py)
     comparison/compare.json compare.html           the answer (compare_report.py, compare_page.py)
 
 Finished runs are kept: the same command goes on after a kill, and with more --seeds adds pairs.
@@ -32,8 +32,12 @@ from unif2ace_data.shards import write_bytes
 from unif2ace_model.compare_metrics import measure
 from unif2ace_model.compare_page import write_page
 from unif2ace_model.compare_plan import (
+    IMAGES,
     PLAN,
     SIDES,
+    START,
+    START_SHARE,
+    TEXT,
     Plan,
     check_held_out,
     encoded,
@@ -58,6 +62,7 @@ from unif2ace_model.compare_run import (
     result_file,
     stepped,
 )
+from unif2ace_model.compare_start import share_start
 from unif2ace_model.config import Preset
 from unif2ace_model.run_folder import checkpoints, placed
 from unif2ace_model.train import check_dataset, train
@@ -98,6 +103,7 @@ def compare(asked: Asked, quiet: bool = False) -> dict[str, Any]:
     with lock_folder(out):
         shutil.rmtree(out / TRIAL, ignore_errors=True)
         plan = planned(asked, quiet)
+        share_start(out, plan, quiet)
         failed = finish_runs(out, plan, asked.seeds, quiet)
         report = report_of(out, plan, asked.seeds, failed, looks_of(out, asked.seeds))
         write_bytes(out / REPORT, orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
@@ -107,7 +113,7 @@ def compare(asked: Asked, quiet: bool = False) -> dict[str, Any]:
 
 def begin(out: Path) -> None:
     if out.is_dir() and any(path.name not in ("lock", TRIAL) for path in out.iterdir()):
-        shared = any((out / name).exists() for name in (PLAN, "image_tokenizer", "text_tokenizer"))
+        shared = any((out / name).exists() for name in (PLAN, IMAGES, TEXT, START))
         if not shared:
             raise UserError(f"{out} is not empty and holds no comparison: give another --out", 2)
     try:
@@ -180,7 +186,8 @@ def within(plan: Plan, asked: Asked, quiet: bool) -> Plan:
     progress = Progress("timing a run", TRIAL_STEPS, quiet, "step")
     folder = asked.out / TRIAL
     trial = stepped(with_shared(asked.out, plan.preset), TRIAL_STEPS)
-    trial = trial.model_copy(update={"run": trial.run.model_copy(update={"save_every": TRIAL_STEPS, "log_every": 1})})
+    timed = trial.run.model_copy(update={"save_every": TRIAL_STEPS, "log_every": 1})
+    trial = trial.model_copy(update={"run": timed, "start": plan.preset.start})
     started = time.monotonic()
     train(Path(plan.a.path), folder, trial, quiet=True)
     lines = [orjson.loads(line) for line in (folder / "metrics.jsonl").read_bytes().splitlines()]
@@ -193,10 +200,11 @@ def within(plan: Plan, asked: Asked, quiet: bool) -> Plan:
     fixed = (time.monotonic() - started) * 1.5 + max(0.0, whole - TRIAL_STEPS * step_seconds)  # curve, loading
     progress.close()
     shutil.rmtree(folder)
-    each = SHARE * asked.budget * plan.at_once / (2 * asked.seeds)
-    steps = int((each - fixed) / step_seconds)
+    rounds = 2 * asked.seeds / plan.at_once  # one after the other
+    begun = 0.0 if plan.preset.start else START_SHARE
+    steps = int((SHARE * asked.budget - rounds * fixed) / (step_seconds * (rounds + begun)))
     if steps < LEAST_STEPS:
-        need = (fixed + LEAST_STEPS * step_seconds) * 2 * asked.seeds / plan.at_once / SHARE
+        need = (rounds * fixed + LEAST_STEPS * step_seconds * (rounds + begun)) / SHARE
         raise UserError(
             f"--budget {asked.budget / 60:.0f}m pays for {max(0, steps)} steps a run (a step takes {step_seconds:.2f} s, "
             f"measuring {fixed:.0f} s): give at least {need / 60 + 1:.0f}m, fewer --seeds, or a smaller preset"

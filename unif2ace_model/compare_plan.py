@@ -31,8 +31,9 @@ from unif2ace_model.run_tokenizer import TRAIN, tokenizer_to_train
 from unif2ace_model.text import learn_tokenizer, load_tokenizer
 from unif2ace_model.tokenizer_training import train_tokenizer
 
-PLAN, TEXT = "plan.json", "text_tokenizer"
+PLAN, TEXT, START = "plan.json", "text_tokenizer", "start"
 SIDES = ("a", "b")
+START_SHARE = 1.6  # our choice: steps of the shared start, in steps of a run
 
 
 class Side(BaseModel):
@@ -62,6 +63,11 @@ class Plan(BaseModel):
     threads: int
     at_once: int
     people: list[int]
+
+    @property
+    def start_steps(self) -> int:
+        """Of the start that all runs share (compare_start.py); 0 where the preset names one."""
+        return 0 if self.preset.start else round(START_SHARE * self.steps)
 
     def side(self, name: str) -> Side:
         return self.a if name == "a" else self.b
@@ -131,13 +137,14 @@ def share_tokenizers(a: Path, b: Path, out: Path, preset: Preset, quiet: bool) -
 
 
 def with_shared(out: Path, preset: Preset) -> Preset:
-    """The preset as runs use it: what it would train replaced by what lies in the comparison, wherever that lies by now."""
+    """The preset as runs use it: what it would train, and fresh weights, replaced by what lies in the comparison."""
     images, text = preset.images, preset.text
     if images.tokenizer.partition(":")[0] == TRAIN:
         images = images.model_copy(update={"tokenizer": f"fsq:{(out / IMAGES).absolute()}"})
     if text.tokenizer.partition(":")[0] == TRAIN:
         text = text.model_copy(update={"tokenizer": str((out / TEXT).absolute())})
-    return preset.model_copy(update={"images": images, "text": text})
+    start = preset.start or f"unif2ace:{(out / START).absolute()}"
+    return preset.model_copy(update={"images": images, "text": text, "start": start})
 
 
 def learn_text(a: Path, b: Path, folder: Path, preset: Preset, size: int, quiet: bool) -> None:

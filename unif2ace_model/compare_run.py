@@ -55,6 +55,7 @@ def key_of(plan: Plan, side: str, seed: int) -> dict[str, Any]:
         "pictures": plan.pictures,
         "seed": seed,
         "steps_of_a": plan.steps,
+        "start_steps": plan.start_steps,
         "threads": plan.threads,
         "preset": seeded(plan.preset, seed).model_dump(mode="json"),
     }

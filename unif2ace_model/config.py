@@ -183,7 +183,9 @@ class Run(Section):
 
 class Preset(Section):
     model: ModelConfig
-    start: str = Field("", description="weights to begin with, upcycled: phi:PATH or showo:PATH; empty: fresh ones")
+    start: str = Field(
+        "", description="weights to begin with: unif2ace:PATH, phi:PATH or showo:PATH (upcycled); empty: fresh"
+    )
     images: Images = Images()
     text: Text = Text()
     features: Features = Features()

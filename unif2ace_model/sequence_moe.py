@@ -39,8 +39,8 @@ class Resampler(nn.Module):
     """S: features (B, P, C) of any number into one vector for each image token, (B, N, R); queries read them and each other.
 
     The form follows the public resamplers on face embeddings (IP-Adapter, InstantID), with a query per image token. Our
-    choice: the queries start from the features' normed mean. A single face vector among N queries has 1 / (N + 1) of their attention
-    at first, and a model in its first hundreds of steps does not look at what is so faint.
+    choice: the queries start from the features' normed mean. A single face vector among N queries has 1 / (N + 1) of
+    their attention at first, and a model in its first hundreds of steps does not look at what is so faint.
     """
 
     def __init__(self, channels: int, tokens: int, dim: int, heads: int, depth: int) -> None:

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from photographs import write_photos
+from safetensors.torch import load_file
 
 from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import SourceSpec, load_recipe
@@ -23,12 +25,15 @@ from unif2ace_data.shards import read_index, read_samples
 from unif2ace_model.compare import Asked, compare, seconds_of
 from unif2ace_model.compare_metrics import caption_rows, measure, value_of
 from unif2ace_model.compare_page import curve
-from unif2ace_model.compare_plan import Plan, read_plan, steps_of
+from unif2ace_model.compare_plan import Plan, encoded, read_plan, steps_of, with_shared
 from unif2ace_model.compare_report import sentences, verdict_of
 from unif2ace_model.compare_run import read_result
+from unif2ace_model.compare_start import of_both, withheld
 from unif2ace_model.config import Preset
 from unif2ace_model.evaluate import Wanted, evaluate, held_out
 from unif2ace_model.evaluate_generation import look_of
+from unif2ace_model.mixture import mixture_of
+from unif2ace_model.text import load_tokenizer
 from unif2ace_model.trained import load_trained
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
@@ -103,6 +108,28 @@ def test_both_of_a_pair_start_alike_and_see_as_many_tokens(compared: Path) -> No
     longest = 6 * (plan.preset.model.image_tokens + 160)  # one step of six sequences
     assert abs(a["tokens"] - b["tokens"]) <= longest
     assert a["weights_sha256"] != b["weights_sha256"]
+
+
+@pytest.mark.slow
+def test_all_runs_start_from_what_has_read_the_texts_of_both_and_seen_no_face(
+    sets: dict[str, Path], preset: Preset, compared: Path
+) -> None:
+    plan = plan_of(compared)
+    shared = with_shared(compared, plan.preset)
+    names = load_file(compared / "start" / "model.safetensors").keys()
+    assert "text_head.weight" in names and not any("guests" in name or ".sequence." in name for name in names)
+    assert json.loads((compared / "start" / "start.json").read_bytes())["steps"] == round(1.6 * 6) == plan.start_steps
+    a, b = (encoded(sets[side], shared) for side in "ab")
+    both = of_both(a, b)
+    assert [r.qa for r in both.records] == [r.qa for r in (*a.records, *b.records)]
+    assert all(
+        (both.codes(r) == b.codes(s)).all() for r, s in zip(both.records[len(a.records) :], b.records, strict=True)
+    )
+    mixed = mixture_of(both, "train", load_tokenizer(shared.text.tokenizer), shared)
+    for part in withheld(mixed, 0):
+        assert (part.codes_BN == preset.model.codebook).all() and part.face_BC is not None and not part.face_BC.any()
+    said = yaml.safe_load((compared / "a-0" / "preset.yaml").read_text())
+    assert said["start"] == f"unif2ace:{(compared / 'start').resolve()}"
 
 
 @pytest.mark.slow

@@ -59,10 +59,28 @@ def test_a_run_starts_at_the_dense_function(tmp_path: Path, kind: str, file: str
         assert torch.equal(ours.text_embed.weight[special_id("eos", VOCAB)], table[BOS_ID])
 
 
+def test_a_run_starts_from_a_checkpoint_of_ours_and_what_looks_may_be_missing_in_it(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    before, ours = UniF2ace(FULL).state_dict(), UniF2ace(FULL)
+    fresh = {name: t.clone() for name, t in ours.state_dict().items()}
+    save_file(before, tmp_path / "model.safetensors")
+    start_from(ours, f"unif2ace:{tmp_path}", text())
+    assert all(torch.equal(t, before[name]) for name, t in ours.state_dict().items())
+    looks = {name for name in before if name.startswith("guests.") or ".sequence." in name}
+    save_file({name: t for name, t in before.items() if name not in looks}, tmp_path / "model.safetensors")
+    ours.load_state_dict(fresh)
+    start_from(ours, f"unif2ace:{tmp_path}", text())
+    for name, t in ours.state_dict().items():
+        assert torch.equal(t, fresh[name] if name in looks else before[name])
+    save_file({name: t for name, t in before.items() if name != "text_head.bias"}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"another model: text_head\.bias is missing"):
+        start_from(ours, f"unif2ace:{tmp_path}", text())
+
+
 def test_what_cannot_be_started_from_is_said(tmp_path: Path) -> None:
     model = UniF2ace(FULL)
     for start, words in (
-        ("llama:x", "write phi:PATH or showo:PATH"),
+        ("llama:x", "write unif2ace:PATH, phi:PATH or showo:PATH"),
         (f"phi:{tmp_path / 'nowhere'}", "there is no folder"),
         (f"phi:{tmp_path}", "holds no weights"),
     ):
