@@ -63,6 +63,8 @@ def train(
 
     chosen = load_preset(preset, settings or [])
     done = fit(shards, out, chosen, quiet=as_json)
+    if not done.first:  # one of several ranks: rank 0 speaks
+        raise typer.Exit(130 if done.stopped else 0)
     answer = {
         "out": str(out), "checkpoint": str(latest(out)), "step": done.step, "steps": chosen.optim.steps,
         "stopped": done.stopped, "last": done.last,

@@ -23,7 +23,7 @@ from unif2ace_model.text import TextTokenizer
 
 DESCRIBE = "Describe the person in this picture."
 NO_QUESTIONS = "the dataset has no questions: run `unif2ace-data qa-gen` on it first"
-UND_STREAM, GEN_STREAM, NOISE_STREAM = range(3)
+UND_STREAM, GEN_STREAM, NOISE_STREAM, DROPOUT_STREAM = range(4)
 
 
 def question_text(question: str) -> str:
@@ -55,7 +55,7 @@ def texts_of(records: Sequence[Record], text: TextTokenizer, most: int) -> Texts
 
 @dataclass(slots=True)
 class Mixture:
-    """Batches of a split. `batch(step)` gives the parts of a step, for gradient accumulation."""
+    """Batches of a split. `batch(step)` gives the parts of a step, for gradient accumulation and for ranks."""
 
     dataset: Dataset
     texts: Texts
@@ -63,7 +63,9 @@ class Mixture:
     text_vocab: int
     describe: list[int]
 
-    def batch(self, step: int) -> list[Batch]:
+    def batch(self, step: int, pieces: int = 0) -> list[Batch]:
+        """The sequences of a step in so many pieces (0: `optim.accumulate`): the same ones, however many there are."""
+        pieces = pieces or self.preset.optim.accumulate
         optim, seed = self.preset.optim, self.preset.run.seed
         und = [self.understood(step * optim.und_batch + place) for place in range(optim.und_batch)]
         gen = [self.generated(step * optim.gen_batch + place) for place in range(optim.gen_batch)]
@@ -72,8 +74,8 @@ class Mixture:
         targets_BN = torch.from_numpy(np.stack([codes for _, codes in gen])) if gen else torch.zeros(0, 0)
         noisy_BN = mask_codes(targets_BN, rate_B, self.preset.model.codebook, noise) if gen else targets_BN
         parts = []
-        for part in range(optim.accumulate):
-            mine = slice(part, None, optim.accumulate)
+        for part in range(pieces):
+            mine = slice(part, None, pieces)
             layouts = [layout for layout, _ in und[mine]]
             chosen = list(range(len(gen)))[mine]
             layouts += [generation(gen[i][0], noisy_BN[i].numpy(), self.text_vocab, float(rate_B[i])) for i in chosen]

@@ -15,14 +15,16 @@ import yaml
 
 from unif2ace_data.errors import UserError
 from unif2ace_data.run.store import lock_folder
-from unif2ace_model.checkpoint import atomic_folder, load_weights, save_model
+from unif2ace_model.checkpoint import load_weights, save_weights
 from unif2ace_model.config import Preset, load_preset
 from unif2ace_model.data import Dataset, same_encoders
 from unif2ace_model.model import UniF2ace
+from unif2ace_model.ranks import ALONE, Ranks, load_spread, load_whole, save_spread, whole_weights
 from unif2ace_model.text import FILE as TEXT_FILE
 from unif2ace_model.text import TextTokenizer, learn_tokenizer, load_tokenizer
 
 PRESET, METRICS, STATE, TRAINER = "preset.yaml", "metrics.jsonl", "state.json", "trainer.pt"
+SPREAD = "optimizer"  # beside it, the optimizer's state of several ranks (ranks.py)
 LOCK = "lock"
 MAY_CHANGE = {"log_every", "save_every", "keep", "sample_every"}  # of `run`: they decide no weight
 
@@ -130,24 +132,36 @@ def latest(out: Path) -> Path:
 
 
 def save(
-    out: Path, step: int, model: UniF2ace, optimizer: torch.optim.Optimizer, dataset: Dataset, preset: Preset
+    out: Path,
+    step: int,
+    model: UniF2ace,
+    optimizer: torch.optim.Optimizer,
+    dataset: Dataset,
+    preset: Preset,
+    ranks: Ranks = ALONE,
 ) -> None:
-    """Write a checkpoint whole or not at all, and remove those beyond `run.keep`."""
+    """Write a checkpoint whole or not at all, and remove those beyond `run.keep`. All ranks call it."""
+    tensors = whole_weights(model, ranks)
     try:
-        with atomic_folder(out / f"step-{step:06d}") as folder:
-            save_model(model, folder)
-            chance = {"torch": torch.get_rng_state()}
-            if torch.cuda.is_available():
-                chance["cuda"] = torch.cuda.get_rng_state()
-            torch.save({"optimizer": optimizer.state_dict(), "chance": chance}, folder / TRAINER)
-            read = {"tokenizer", *preset.model.guests}
-            encoders = {name: revision for name, revision in dataset.encoders.items() if name in read}
-            state = {"step": step, "dataset": dataset.root_sha256, "encoders": encoders}
-            (folder / STATE).write_text(json.dumps(state) + "\n")
+        with ranks.folder(out / f"step-{step:06d}") as folder:
+            if ranks.world > 1:
+                save_spread(model, optimizer, folder / SPREAD)
+            if ranks.first:
+                save_weights(model.config, tensors, folder)
+                chance = {"torch": torch.get_rng_state()}
+                if torch.cuda.is_available():
+                    chance["cuda"] = torch.cuda.get_rng_state()
+                whole = {} if ranks.world > 1 else {"optimizer": optimizer.state_dict()}
+                torch.save({**whole, "chance": chance}, folder / TRAINER)
+                read = {"tokenizer", *preset.model.guests}
+                encoders = {name: revision for name, revision in dataset.encoders.items() if name in read}
+                state = {"step": step, "dataset": dataset.root_sha256, "encoders": encoders}
+                (folder / STATE).write_text(json.dumps(state) + "\n")
     except OSError as error:
         raise UserError(f"checkpoint of step {step} cannot be written to {out} ({error.strerror})") from None
-    for old in checkpoints(out)[: -preset.run.keep]:
-        shutil.rmtree(old)
+    if ranks.first:
+        for old in checkpoints(out)[: -preset.run.keep]:
+            shutil.rmtree(old)
 
 
 def state_of(folder: Path) -> dict[str, Any]:
@@ -160,8 +174,8 @@ def state_of(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / STATE} is broken ({error}): delete {folder} to use an older checkpoint") from None
 
 
-def resume(out: Path, model: UniF2ace, optimizer: torch.optim.Optimizer, dataset: Dataset) -> int:
-    """Take up the latest checkpoint; the step to go on from. Raises UserError: another dataset or
+def resume_weights(out: Path, model: UniF2ace, dataset: Dataset) -> int:
+    """Take up the weights of the latest checkpoint; the step to go on from. Raises UserError: another dataset or
     other weights that encoded it, a broken checkpoint.
     """
     found = checkpoints(out)
@@ -176,9 +190,21 @@ def resume(out: Path, model: UniF2ace, optimizer: torch.optim.Optimizer, dataset
         )
     same_encoders(state["encoders"], dataset.encoders)
     load_weights(model, folder)
+    return int(state["step"])
+
+
+def resume_optimizer(out: Path, model: UniF2ace, optimizer: torch.optim.Optimizer, ranks: Ranks = ALONE) -> None:
+    """Take up the optimizer and the random state of the latest checkpoint, saved by as many ranks as may be."""
+    found = checkpoints(out)
+    if not found:
+        return
+    folder = found[-1]
     try:
         kept = torch.load(folder / TRAINER, map_location="cpu", weights_only=True)
-        optimizer.load_state_dict(kept["optimizer"])
+        if (folder / SPREAD).is_dir():
+            load_spread(model, optimizer, folder / SPREAD, ranks)
+        else:
+            load_whole(model, optimizer, kept["optimizer"], ranks)
         torch.set_rng_state(kept["chance"]["torch"])
         if torch.cuda.is_available() and "cuda" in kept["chance"]:
             torch.cuda.set_rng_state(kept["chance"]["cuda"])
@@ -186,7 +212,6 @@ def resume(out: Path, model: UniF2ace, optimizer: torch.optim.Optimizer, dataset
         raise UserError(
             f"{folder / TRAINER} cannot be read ({error}): delete {folder} to go on from an older one"
         ) from None
-    return int(state["step"])
 
 
 class Log:

@@ -8,6 +8,7 @@
 
 A step is a function of the preset, the dataset, the weights and the step's number alone; together with the optimizer
 and the random state that is all that a checkpoint holds, so N steps, a kill and N steps more are 2N steps.
+On several devices (ranks.py) rank 0 prepares and writes, and every rank takes its pieces of a step.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 
 from unif2ace_data.errors import UserError
@@ -37,13 +39,14 @@ from unif2ace_model.data import Dataset, check_schema, no_samples, open_dataset
 from unif2ace_model.decoding import label_nll
 from unif2ace_model.diffusion import d3diff
 from unif2ace_model.flops import cost_of, peak_flops, step_flops
-from unif2ace_model.mixture import NO_QUESTIONS, Mixture, mixture_of
+from unif2ace_model.mixture import DROPOUT_STREAM, NO_QUESTIONS, Mixture, chance, mixture_of
 from unif2ace_model.model import UniF2ace
 from unif2ace_model.moe import Router, TokenMoeLayer, balance_loss, update_bias
 from unif2ace_model.photograph import keep_faces
 from unif2ace_model.prompts import IGNORED, Batch
+from unif2ace_model.ranks import ALONE, Ranks, ranks_of, spread, whole_model
 from unif2ace_model.routers import router_facts, token_loads
-from unif2ace_model.run_folder import Log, begin, placed, resume, save, text_tokenizer
+from unif2ace_model.run_folder import Log, begin, placed, resume_optimizer, resume_weights, save, text_tokenizer
 from unif2ace_model.run_tokenizer import provide_tokenizer, tokenizer_to_train
 from unif2ace_model.samples import write_samples
 from unif2ace_model.start import place_of, start_from
@@ -53,12 +56,13 @@ from unif2ace_model.transformer import Loads
 
 @dataclass(slots=True)
 class Trained:
-    """How a call of `train` ended. `stopped`: by a signal, after saving."""
+    """How a call of `train` ended. `stopped`: by a signal, after saving; `first`: of several ranks, the one that speaks."""
 
     out: Path
     step: int
     last: dict[str, Any]
     stopped: bool
+    first: bool = True
 
 
 @dataclass(slots=True)
@@ -80,69 +84,87 @@ def train(shards: Path, out: Path, preset: Preset, quiet: bool = False) -> Train
     Raises UserError: no dataset, another schema, no questions, an empty split, another preset or dataset than the
     run's, a loss that is not finite (the last good checkpoint stays, the message says which batch).
     """
-    check_dataset(shards)
-    place_of(preset.start)
-    tokenizer_to_train(preset)  # what does not go together is said before anything is written
-    preset = placed(preset)
-    with begin(out, preset):
-        return train_in(out, shards, preset, quiet)
+    with ranks_of(preset) as ranks:
+        if not ranks.first:
+            return train_in(out, shards, placed(preset), True, ranks)
+        check_dataset(shards)
+        place_of(preset.start)
+        tokenizer_to_train(preset)  # what does not go together is said before anything is written
+        preset = placed(preset)
+        with begin(out, preset):
+            return train_in(out, shards, preset, quiet, ranks)
 
 
-def train_in(out: Path, shards: Path, preset: Preset, quiet: bool) -> Trained:
+def train_in(out: Path, shards: Path, preset: Preset, quiet: bool, ranks: Ranks) -> Trained:
     """Train in a run's folder that nobody else writes to."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    preset = provide_tokenizer(shards, out, preset, quiet)
-    dataset = open_dataset(shards, preset.images, preset.features, quiet)
-    text = text_tokenizer(out, dataset, preset)
+    with ranks.in_turn():
+        preset = provide_tokenizer(shards, out, preset, quiet)
+        dataset = open_dataset(shards, preset.images, preset.features, quiet)
+        text = text_tokenizer(out, dataset, preset)
     torch.use_deterministic_algorithms(device.type == "cpu")  # exact resumption is promised on the CPU
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.manual_seed(preset.run.seed)
     model = UniF2ace(filled(preset.model, dataset, text)).to(device)
     model.body.recompute = preset.run.recompute
-    optimizer = adamw(model, preset)
-    step = resume(out, model, optimizer, dataset)
+    step = resume_weights(out, model, dataset)
     if not step:
         start_from(model, preset.start, text)
-    keep_faces(shards, out)  # not before the dataset is known to be the run's
+    cost = cost_of(model)
+    spread(model, ranks)
+    optimizer = adamw(model, preset)
+    resume_optimizer(out, model, optimizer, ranks)
+    if ranks.first:
+        keep_faces(shards, out)  # not before the dataset is known to be the run's
     mixture = mixture_of(dataset, "train", text, preset)
-    log = Log(out, step)
+    log = Log(out, step) if ranks.first else None
+    pieces = ranks.world * preset.optim.accumulate
     bar = tqdm(
         total=preset.optim.steps, initial=step, desc="training", unit="step", disable=quiet or not sys.stderr.isatty()
     )
-    cost, peak, started, tokens, flops = cost_of(model), peak_flops(), time.monotonic(), 0, 0.0
-    saved = step
+    peak, started, tokens, flops = peak_flops(), time.monotonic(), 0, 0.0
+    saved, stopped = step, False
     with stop_flag() as stop, ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(mixture.batch, step)
-        while step < preset.optim.steps and not stop:
-            parts = [part.to(device) for part in coming.result()]
-            coming = ahead.submit(mixture.batch, step + 1)  # a pure function of the step: it may be made while one runs
-            values, loads = train_step(model, optimizer, parts, preset, step)
+        coming = ahead.submit(mixture.batch, step, pieces)
+        while step < preset.optim.steps and not stopped:
+            parts = coming.result()
+            # a pure function of the step: it may be made while one runs
+            coming = ahead.submit(mixture.batch, step + 1, pieces)
+            if ranks.world > 1 and preset.model.dropout:
+                torch.manual_seed(int(chance(preset.run.seed, DROPOUT_STREAM, step, ranks.rank).integers(2**62)))
+            values, loads = train_step(model, optimizer, parts, preset, step, ranks)
             if not math.isfinite(values["loss"]) or not math.isfinite(values["gradient"]):
-                raise UserError(not_finite(out, mixture, step, values, saved))
-            apply_step(model, optimizer, preset, step, loads)
+                raise UserError(not_finite(out, mixture, step, values, saved) if ranks.first else "")
+            apply_step(model, optimizer, preset, step, loads, ranks)
             step += 1
             bar.update(1)
             tokens += sum(int(part.valid_BS.sum()) for part in parts)
             flops += step_flops(cost, parts)
+            stopped = ranks.agreed(bool(stop))
             if step % preset.run.log_every == 0 or step == preset.optim.steps:
                 seconds = time.monotonic() - started
-                speed = {"tokens_per_second": tokens / seconds, "mfu": flops / seconds / peak if peak else None}
-                log.write(step, values | speed, router_facts(loads))
+                mfu = flops / seconds / (peak * ranks.world) if peak else None
+                speed = {"tokens_per_second": tokens / seconds, "mfu": mfu}
+                facts = router_facts(ranks.gathered(loads))
+                if log is not None:
+                    log.write(step, values | speed, facts)
                 if bar.disable and not quiet:
                     print(line_of(step, preset.optim.steps, values, speed), file=sys.stderr, flush=True)
                 started, tokens, flops = time.monotonic(), 0, 0.0
             if preset.run.sample_every and step % preset.run.sample_every == 0:
-                write_samples(out, step, model, dataset, text, preset)
+                if (standing := whole_model(model, ranks)) is not None:
+                    write_samples(out, step, standing, dataset, text, preset)
                 started, tokens, flops = time.monotonic(), 0, 0.0
             if step % preset.run.save_every == 0:
-                save(out, step, model, optimizer, dataset, preset)
+                save(out, step, model, optimizer, dataset, preset, ranks)
                 saved = step
                 started, tokens, flops = time.monotonic(), 0, 0.0
     bar.close()
     if saved != step:
-        save(out, step, model, optimizer, dataset, preset)
-    log.close()
-    return Trained(out, step, log.last, step < preset.optim.steps)
+        save(out, step, model, optimizer, dataset, preset, ranks)
+    if log is not None:
+        log.close()
+    return Trained(out, step, log.last if log else {}, step < preset.optim.steps, ranks.first)
 
 
 def check_dataset(shards: Path) -> None:
@@ -171,17 +193,24 @@ def filled(config: ModelConfig, dataset: Dataset, text: TextTokenizer) -> ModelC
 
 
 def train_step(
-    model: UniF2ace, optimizer: torch.optim.Optimizer, parts: list[Batch], preset: Preset, step: int
+    model: UniF2ace,
+    optimizer: torch.optim.Optimizer,
+    parts: list[Batch],
+    preset: Preset,
+    step: int,
+    ranks: Ranks = ALONE,
 ) -> tuple[dict[str, float], list[list[Loads]]]:
-    """Gradients of one step. (losses, gradient norm and learning rate; the routers' loads by part and layer)."""
+    """Gradients of one step, of whose parts every rank takes its own. (losses of all, gradient norm and learning rate;
+    the routers' loads by part of this rank and layer)."""
     model.train()
     optimizer.zero_grad(set_to_none=True)
     counts = counts_of(parts)
     sums: dict[str, float] = {}
     loads = []
-    device = parts[0].text_BS.device.type
-    autocast = torch.autocast(device, torch.bfloat16) if preset.run.dtype == "bfloat16" else nullcontext()
-    for part in parts:
+    device = next(model.parameters()).device
+    autocast = torch.autocast(device.type, torch.bfloat16) if preset.run.dtype == "bfloat16" else nullcontext()
+    for mine in parts[ranks.rank :: ranks.world]:
+        part = mine.to(device)
         with autocast:
             terms, load = losses(model, part, preset, counts, len(parts))
         if terms:  # none where nothing is masked and nothing answered
@@ -190,7 +219,8 @@ def train_step(
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach())
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), preset.optim.clip)
-    values = {"loss": sum(sums.values()), **sums, "gradient": float(norm), "lr": learning_rate(preset, step)}
+    sums, length = ranks.summed(sums), float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    values = {"loss": sum(sums.values()), **sums, "gradient": length, "lr": learning_rate(preset, step)}
     return values, loads
 
 
@@ -232,7 +262,12 @@ def counts_of(parts: list[Batch]) -> Counts:
 
 
 def apply_step(
-    model: UniF2ace, optimizer: torch.optim.Optimizer, preset: Preset, step: int, loads: list[list[Loads]]
+    model: UniF2ace,
+    optimizer: torch.optim.Optimizer,
+    preset: Preset,
+    step: int,
+    loads: list[list[Loads]],
+    ranks: Ranks = ALONE,
 ) -> None:
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(preset, step)
@@ -242,7 +277,7 @@ def apply_step(
         routers = [m.router for m in model.modules() if isinstance(m, TokenMoeLayer) and m.router is not None]
         for router, load in zip(routers, token_loads(loads), strict=True):
             assert isinstance(router, Router)
-            update_bias(router, load.chosen_GN, moe.bias_rate)
+            update_bias(router, ranks.total(load.chosen_GN), moe.bias_rate)
 
 
 def learning_rate(preset: Preset, step: int) -> float:
