@@ -44,14 +44,14 @@ def share_start(out: Path, plan: Plan, quiet: bool) -> None:
     preset = preset.model_copy(update={"optim": optim})
     text = load_tokenizer(preset.text.tokenizer)
     dataset = of_both(*(encoded(Path(plan.side(side).path), preset) for side in ("a", "b")))
-    torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.use_deterministic_algorithms(device.type == "cpu")  # made again after a kill, it is the same
+    torch.manual_seed(0)
     model = UniF2ace(filled(preset.model, dataset, text)).to(device)
     optimizer, mixture = adamw(model, preset), mixture_of(dataset, "train", text, preset)
     progress = Progress("learning to speak", steps, quiet, "step")
     for step in range(steps):
-        parts = [part.to(device) for part in withheld(mixture, step)]
-        _, loads = train_step(model, optimizer, parts, preset, step)
+        _, loads = train_step(model, optimizer, withheld(mixture, step), preset, step)
         apply_step(model, optimizer, preset, step, loads)
         progress.advance(1, [])
     progress.close()
