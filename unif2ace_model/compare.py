@@ -32,7 +32,6 @@ from unif2ace_data.shards import write_bytes
 from unif2ace_model.compare_metrics import measure
 from unif2ace_model.compare_page import write_page
 from unif2ace_model.compare_plan import (
-    IMAGES,
     PLAN,
     SIDES,
     START,
@@ -65,6 +64,7 @@ from unif2ace_model.compare_run import (
 from unif2ace_model.compare_start import share_start
 from unif2ace_model.config import Preset
 from unif2ace_model.run_folder import checkpoints, placed
+from unif2ace_model.run_tokenizer import FOLDER as IMAGES
 from unif2ace_model.train import check_dataset, train
 
 REPORT, PAGE, TRIAL = "compare.json", "compare.html", ".trial"
