@@ -124,7 +124,7 @@ def test_two_ranks_have_the_gradients_of_one(asked: Path, preset: Preset, tmp_pa
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_ranks(asked: Path, preset: Preset, tmp_path: Path) -> None:
-    """Two ranks, then one, then two again: the weights of a run that one process made."""
+    """What two ranks saved is taken up by one, and what one saved by two: the weights are those of one process."""
     assert preset.model.token_moe is not None
     balanced = preset.model.token_moe.model_copy(update={"balance": "bias"})  # a loss would be of each part by itself
     model = preset.model.model_copy(update={"dropout": 0.0, "token_moe": balanced})
