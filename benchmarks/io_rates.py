@@ -201,7 +201,7 @@ def pairs(work: Path, out: Path, store: WorkStore, samples: list[tuple[str, byte
     )  # fmt: skip
     for path in work.glob("*.tar"):
         path.unlink()
-    del records
+    records.clear()
     yield Pair(
         "reading for training / webdataset, decode('rgb8')",
         lambda: read_by_us(shards), lambda: read_by_webdataset(shards), 1.0,
