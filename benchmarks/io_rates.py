@@ -37,8 +37,9 @@ from unif2ace_data.qa.basis import basis_of_all
 from unif2ace_data.release.read import sample_records
 from unif2ace_data.run import pack
 from unif2ace_data.run.describe import files_of
-from unif2ace_data.run.pack import Planned, with_questions
+from unif2ace_data.run.pack import Planned
 from unif2ace_data.run.rewrite import Shard, present_shards, stage
+from unif2ace_data.run.splice import asked_anew
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.schema import Sample
 from unif2ace_data.shards import read_index, read_samples, write_index, write_shard
@@ -156,7 +157,7 @@ def rewritten(store: WorkStore, out: Path, shards: list[Shard]) -> None:
         fingerprint = pack.fingerprint_with(store, shard.base, shard.texts, shard.keys)
         stage(
             store, out, shard, staging / f"{fingerprint}.tar", fingerprint, shard.texts,
-            functools.partial(with_questions, store),
+            functools.partial(asked_anew, store),
         )  # fmt: skip
         planned.append(Planned(shard.name, shard.entry["split"], shard.entry["prefix"], [], fingerprint))
     index = (out / "index.json").read_bytes()
