@@ -61,11 +61,11 @@ class Pair:
 def multiplied(shards: Path, out: Path, times: int) -> list[tuple[str, bytes, Sample]]:
     """Write a dataset with every sample of that at `shards` `times` times, under new keys; its samples in shard order.
 
-    A shard for each split and first digit of the key, as `build` makes them.
+    A shard a split, as `build` makes them of so few bytes.
     """
     index = read_index(shards)
     (out / "ledger").mkdir(parents=True)
-    groups: dict[tuple[str, str], list[tuple[str, bytes, Sample]]] = defaultdict(list)
+    groups: dict[str, list[tuple[str, bytes, Sample]]] = defaultdict(list)
     ledger = pa.concat_tables(
         [pq.read_table(shards / "ledger" / f"kept-{Path(s['name']).stem}.parquet") for s in index["shards"]]
     ).to_pylist()
@@ -78,19 +78,17 @@ def multiplied(shards: Path, out: Path, times: int) -> list[tuple[str, bytes, Sa
                 sha256 = hashlib.sha256(f"{key} {turn}".encode()).hexdigest()
                 source = sample.source.model_copy(update={"sha256": sha256})
                 copy = sample.model_copy(update={"uid": sha256[:32], "source": source})
-                groups[sample.split, sha256[0]].append((copy.uid, files["jpg"], copy))
+                groups[sample.split].append((copy.uid, files["jpg"], copy))
                 written[copy.uid] = {**rows[key], "key": copy.uid, "sha256": sha256}
-    entries, numbers = [], dict.fromkeys(("train", "validation", "test"), 0)
-    samples = []
-    for (split, prefix), group in sorted(groups.items()):
+    entries, samples = [], []
+    for split, group in sorted(groups.items()):
         group.sort(key=lambda row: row[0])
-        name = f"{split}-{numbers[split]:06d}.tar"
-        numbers[split] += 1
+        name = f"{split}-000000.tar"
         info = write_shard(out / name, group)
         table = pa.Table.from_pylist([written[key] for key, _, _ in group])
         pq.write_table(table, pack.ledger_part(out, name), compression="zstd")
         entries.append({
-            "name": name, "split": split, "prefix": prefix, "samples": info.samples, "bytes": info.bytes,
+            "name": name, "split": split, "prefix": "", "samples": info.samples, "bytes": info.bytes,
             "sha256": info.sha256,
         })  # fmt: skip
         samples += group
