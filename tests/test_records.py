@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
@@ -69,6 +69,7 @@ ODD = st.one_of(
 )  # fmt: skip
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.sampled_from(places(RECORD)), st.one_of(st.just("delete"), st.just("add"), ODD.map(lambda v: ("set", v))))
 def test_what_the_struct_takes_pydantic_takes_too(path: tuple[Any, ...], change: Any) -> None:
     """One place of a sound record changed in any way: never another verdict, never another reading."""
