@@ -25,7 +25,7 @@ from unif2ace_data.recipe import Recipe
 from unif2ace_data.release.read import sample_records
 from unif2ace_data.run.describe import llm_told
 from unif2ace_data.run.estimate import QA_STAGES, estimate
-from unif2ace_data.run.pack import fingerprint_with, with_questions
+from unif2ace_data.run.pack import fingerprint_with
 from unif2ace_data.run.private import work_folder, working_store
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.qa_model import (
@@ -41,6 +41,7 @@ from unif2ace_data.run.qa_model import (
     tell,
 )
 from unif2ace_data.run.rewrite import ASKED, Shard, finish, present_shards, rewrite
+from unif2ace_data.run.splice import asked_anew
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.shards import dataset_shards
 
@@ -75,7 +76,7 @@ def qa_gen(out: Path, recipe: Recipe, jsonl: Path | None = None, quiet: bool = F
             out,
             {s.name: (fingerprint_with(store, s.base, s.texts, s.keys), s.texts) for s in shards},
             shards,
-            functools.partial(with_questions, store),
+            functools.partial(asked_anew, store),
             changes,
             lambda n: progress.advance(n, []),
             functools.partial(take, store, changes),

@@ -38,6 +38,7 @@ from unif2ace_data.run.pack import fingerprint_with, with_questions, written
 from unif2ace_data.run.private import work_folder, working_store
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.rewrite import RECAPTION, Shard, finish, present_shards, rewrite
+from unif2ace_data.run.splice import whole
 from unif2ace_data.run.store import WorkStore, kept_under
 from unif2ace_data.schema import Captioner, Claim, Sample
 from unif2ace_data.shards import dataset_shards, read_samples
@@ -79,7 +80,7 @@ def recaption(out: Path, recipe: Recipe, quiet: bool = False) -> tuple[ModelWork
             out,
             {s.name: (fingerprint_with(store, s.base, texts, s.keys), texts) for s in shards},
             shards,
-            functools.partial(recaptioned, store, recipe, engine, texts),
+            functools.partial(whole, functools.partial(recaptioned, store, recipe, engine, texts)),
             changes,
             lambda n: progress.advance(n, []),
             lambda: store.set_fact(RECAPTION, told_captions(recipe) if engine is not None else ""),

@@ -26,9 +26,10 @@ from unif2ace_data.run.describe import companions, descriptions, files_of, write
 from unif2ace_data.run.erase import erase_private, put_tombstones, write_receipt
 from unif2ace_data.run.fairness import measured_fairness
 from unif2ace_data.run.pack import Planned, ledger_part
-from unif2ace_data.run.store import WorkStore, text_facts
-from unif2ace_data.schema import SCHEMA_VERSION, Sample
-from unif2ace_data.shards import INDEX, read_index, read_samples, write_bytes, write_index, write_shard
+from unif2ace_data.run.splice import Change
+from unif2ace_data.run.store import WorkStore
+from unif2ace_data.schema import SCHEMA_VERSION
+from unif2ace_data.shards import INDEX, read_index, read_samples, write_bytes, write_files, write_index
 
 RECAPTION = "recaption"  # the fact that holds what `caption` was told; a later build keeps to it
 ASKED = "asked"  # the fact that holds what the last qa-gen changes in the resolved recipe
@@ -76,16 +77,16 @@ def rewrite(
     out: Path,
     fingerprints: dict[str, tuple[str, str]],
     shards: list[Shard],
-    change: Callable[[Sample], Sample],
+    change: Change,
     recipe_changes: dict[str, Any],
     tick: Callable[[int], None],
     decide: Callable[[], None] = lambda: None,
 ) -> str:
     """Bring every shard to its new fingerprint and describe the dataset anew; returns its root hash.
 
-    fingerprints: shard name -> (fingerprint, texts id) of what it shall hold; `change` makes the new sample of an old one
-    (same key, same picture). Shards that have their fingerprint already are not opened. `decide` is called when all is
-    staged, in the transaction from which on the dataset is to be the new one.
+    fingerprints: shard name -> (fingerprint, texts id) of what it shall hold; `change` makes the new record of an old one
+    (same key, same picture; run/splice.py). Shards that have their fingerprint already are not opened. `decide` is called
+    when all is staged, in the transaction from which on the dataset is to be the new one.
     """
     staging = store.folder / "staging"
     staging.mkdir(exist_ok=True)
@@ -135,17 +136,17 @@ def stage(
     staged: Path,
     fingerprint: str,
     texts: str,
-    change: Callable[[Sample], Sample],
+    change: Change,
 ) -> None:
     facts: dict[str, dict[str, Any]] = {}
 
-    def samples() -> Iterator[tuple[str, bytes, Sample]]:
+    def samples() -> Iterator[tuple[str, bytes, bytes, bytes]]:
         for key, files in read_samples(out / shard.name):
-            sample = change(Sample.model_validate_json(files["json"]))
-            facts[key] = text_facts(sample.model_dump())
-            yield key, files["jpg"], sample
+            new = change(files["json"])
+            facts[key] = new.facts
+            yield key, files["jpg"], new.record, new.caption
 
-    info = write_shard(staged, samples())
+    info = write_files(staged, samples())
     ledger = pq.read_table(ledger_part(out, shard.name))
     rows = [facts[key] for key in ledger["key"].to_pylist()]
     for name, kind in packing.TEXT_COLUMNS.items():
