@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -20,6 +19,7 @@ import orjson
 
 from unif2ace_data.curate.removal import REMOVED, SIGNS, WHY
 from unif2ace_data.errors import UserError
+from unif2ace_data.run.database import Database
 from unif2ace_data.schema import Annotations, FaceRecord, InputRef, PhotoRecord
 
 TABLES = """
@@ -72,7 +72,7 @@ class WorkStore:
         self.questions_table = "qa"
         self.reviews_table = "reviews"
         self._lock = lock_folder(folder)
-        self.db = sqlite3.connect(folder / "work.sqlite", isolation_level=None)
+        self.db = Database(folder / "work.sqlite", isolation_level=None)
         # secure_delete: what is removed is overwritten, not only unlinked.
         self.db.executescript(
             "pragma journal_mode=wal; pragma synchronous=normal; pragma cache_size=-65536; pragma secure_delete=on;"
@@ -92,10 +92,11 @@ class WorkStore:
         self.db.execute("begin")
         try:
             yield
+            self.db.execute("commit")
         except BaseException:
-            self.db.execute("rollback")
+            if self.db.in_transaction:  # SQLite rolls some back itself, such as one that a full disk ends
+                self.db.execute("rollback")
             raise
-        self.db.execute("commit")
 
     # ---------------------------------------------------------------- inputs
 
