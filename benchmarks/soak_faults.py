@@ -158,9 +158,9 @@ class Disk:
     def fill(self, process: subprocess.Popen[bytes] | None, leave: int = 0) -> None:
         """Somebody else takes the space (all but `leave` bytes)."""
         if not self.mounted:
-            if process is not None:
-                largest = max((p.stat().st_size for p in self.folder.rglob("*") if p.is_file()), default=0)
-                resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (largest, largest))
+            if process is not None:  # no file may grow beyond what the log has now
+                size = (self.folder / "shards.work" / "log.jsonl").stat().st_size
+                resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
             return
         free = os.statvfs(self.folder)
         while (size := free.f_bavail * free.f_frsize - leave) > 0:
@@ -236,6 +236,7 @@ class Soak:
         started, log = time.monotonic(), self.out.with_name("shards.work") / "log.jsonl"
         at_byte = log.stat().st_size if log.is_file() else 0
         with tempfile.TemporaryFile() as said:
+            began = time.time()
             process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=said)
             workers: list[psutil.Process] = []
             reached = False
@@ -245,7 +246,7 @@ class Soak:
                 due = bool(self.worker_kills) and self.share >= self.worker_kills[-1]
                 if due and workers and self.kill(self.chance.choice(workers)):
                     self.worker_kills.pop()
-                if then and (self.share >= at if at < 1 else reached or packs(self.out)):
+                if then and (self.share >= at if at < 1 else reached or packs(self.out, began)):
                     if then == "fill":
                         self.disk.fill(process)
                     elif not reached:
@@ -325,9 +326,10 @@ def workers_of(pid: int) -> list[psutil.Process]:
         return []
 
 
-def packs(out: Path) -> bool:
-    """Whether a shard is being staged."""
-    return any(out.with_name("shards.work").glob("staging/.*.partial"))
+def packs(out: Path, since: float) -> bool:
+    """Whether the run that began at `since` is past its decisions: the new ledger is written just before the shards."""
+    ledger = out.with_name("shards.work") / "ledger.new.parquet"
+    return ledger.is_file() and ledger.stat().st_mtime >= since
 
 
 def attack(soak: Soak, driver_kills: int, shards: int) -> None:
