@@ -148,7 +148,7 @@ def writing(path: Path) -> Iterator[io.BufferedWriter]:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}. Finished work is kept; run the command again"
+            f"cannot write {path}: {error.strerror or error}. Finished work is kept; mend this and run the command again"
         ) from None
 
 
