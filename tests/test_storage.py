@@ -114,7 +114,10 @@ def test_what_is_a_url_and_what_its_folder_is_called() -> None:
 
 @pytest.mark.parametrize(
     ("url", "advice"),
-    [("hf://datasets/user/name", "`unif2ace-data pull user/name --out name` first"), ("s3://bucket/faces", "copy it first")],
+    [
+        ("hf://datasets/user/name", "`unif2ace-data pull user/name --out name` first"),
+        ("s3://bucket/faces", "copy it first"),
+    ],
 )
 def test_a_command_that_takes_a_folder_says_what_to_do_with_a_url(url: str, advice: str) -> None:
     with pytest.raises(UserError, match=advice) as caught:

@@ -38,7 +38,10 @@ def read(client: Client, url: str = URL, between: str = "pass") -> dict[str, Any
 
 
 def shards_of(out: Path) -> dict[str, str]:
-    return {entry["name"]: hashlib.sha256((out / entry["name"]).read_bytes()).hexdigest() for entry in read_index(out)["shards"]}
+    return {
+        entry["name"]: hashlib.sha256((out / entry["name"]).read_bytes()).hexdigest()
+        for entry in read_index(out)["shards"]
+    }
 
 
 @pytest.mark.parametrize("client", ["lfs", "xet"], indirect=True)
@@ -46,7 +49,12 @@ def test_the_shards_pass_and_do_not_stay(client: Client, dataset: Path) -> None:
     client.publish("--private")
     found = read(client)
     assert found["shards"] == shards_of(dataset) and found["root"] == read_index(dataset)["root_sha256"]
-    assert {name.rpartition("/")[2] for name in found["kept"]} == {"index.json", "origin.json", "recipe.yaml", "stats.json"}
+    assert {name.rpartition("/")[2] for name in found["kept"]} == {
+        "index.json",
+        "origin.json",
+        "recipe.yaml",
+        "stats.json",
+    }
     head = client.remote()["branches"]["main"]
     assert orjson.loads(found["origin"]) == {"url": f"{URL}@{head}"}
 

@@ -114,14 +114,14 @@ def test_a_kill_in_mid_stream_costs_the_shard_in_hand(
     folder = stand_in(URL, quiet=True)
     with pytest.raises(KeyboardInterrupt):
         open_dataset(folder, preset.images, preset.features, quiet=True)
-    assert not [p for p in folder.parent.rglob("*.tar")], "what was in hand is gone"
+    assert not list(folder.parent.rglob("*.tar")), "what was in hand is gone"
     (folder / ".999999999.arriving").mkdir()
     (folder / ".999999999.arriving" / "train-000000.tar").write_bytes(b"of a process that was killed outright")
     bucket.opened.clear()
     found = open_dataset(folder, preset.images, preset.features, quiet=True)
     first, *others = names(asked)
     assert bucket.opened[first] == 0 and [bucket.opened[name] for name in others] == [1] * len(others)
-    assert not [p for p in folder.parent.rglob("*.tar")]
+    assert not list(folder.parent.rglob("*.tar"))
     local = open_dataset(asked, preset.images, preset.features, quiet=True)
     assert found.records == local.records and found.root_sha256 == local.root_sha256
 
@@ -130,7 +130,9 @@ def test_a_line_that_drops_in_mid_shard_is_taken_up(asked: Path, preset: Preset,
     first = names(asked)[0]
     bucket.drops[first] = 1
     found = open_dataset(stand_in(URL, quiet=True), preset.images, preset.features, quiet=True)
-    assert bucket.opened[first] == 2 and found.records == list(open_dataset(asked, preset.images, preset.features, True).records)
+    assert bucket.opened[first] == 2 and found.records == list(
+        open_dataset(asked, preset.images, preset.features, True).records
+    )
     bucket.drops[first] = 9
 
 
@@ -140,7 +142,7 @@ def test_a_line_that_stays_dropped_is_one_line_of_error(asked: Path, preset: Pre
     folder = stand_in(URL, quiet=True)
     with pytest.raises(UserError, match=rf"{URL}/{first}: ConnectionResetError: by peer\. What is done is kept; run"):
         open_dataset(folder, preset.images, preset.features, quiet=True)
-    assert not [p for p in folder.parent.rglob("*.tar")]
+    assert not list(folder.parent.rglob("*.tar"))
 
 
 def test_a_shard_with_other_bytes_is_refused_before_anything_is_made_of_it(
