@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ def described_again(out: Path) -> None:
     """As a change of the card leaves it."""
     index, data = read_index(out), (out / "README.md").read_bytes() + b"\nMore.\n"
     (out / "README.md").write_bytes(data)
-    entry = {"bytes": len(data), "sha256": __import__("hashlib").sha256(data).hexdigest()}
+    entry = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     write_index(out, index["shards"], index["files"] | {"README.md": entry}, index["counts"])
 
 
@@ -109,7 +110,6 @@ def test_what_is_there_is_not_sent_again(dataset: Path, bucket: Bucket) -> None:
 
 @pytest.mark.parametrize("known_by", ["what was sent", "the index there"])
 def test_an_interrupted_upload_goes_on(dataset: Path, bucket: Bucket, known_by: str) -> None:
-    first = 0
     if known_by == "the index there":
         mirror(dataset, URL, quiet=True)
         (dataset.with_name("faces.work") / UPLOADS).unlink()
@@ -123,7 +123,7 @@ def test_an_interrupted_upload_goes_on(dataset: Path, bucket: Bucket, known_by: 
     assert INDEX not in bucket.contents(), "half a dataset has no index"
     first = sum(kind == "send" for kind, _ in bucket.done)
     with (dataset.with_name("faces.work") / UPLOADS).open("ab") as kept:
-        kept.write(b'{"url": "memory://bu')  # half a line, as a kill leaves it
+        kept.write(b'\n{"url": "memory://bu')  # half a line, as a kill leaves it
     done = mirror(dataset, URL, quiet=True)
     assert bucket.contents() == files_of(dataset) and done["sent"] + done["same"] == len(files_of(dataset))
     sent = [name for kind, name in bucket.done if kind == "send"]
