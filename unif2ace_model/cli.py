@@ -10,6 +10,7 @@ import typer
 
 from unif2ace_data.errors import UserError
 from unif2ace_data.program import Json, emit, run
+from unif2ace_data.storage import is_url
 
 if TYPE_CHECKING:
     from unif2ace_model.attributes import Report
@@ -63,7 +64,6 @@ def train(
     Example: `unif2ace-model train --shards shards/ --preset train-tiny --out run/`
     """
     from unif2ace_data.release.stream import stand_in
-    from unif2ace_data.storage import is_url
     from unif2ace_model.config import load_preset
     from unif2ace_model.run_folder import latest
     from unif2ace_model.train import train as fit
@@ -91,7 +91,8 @@ def print_run(done: Trained, steps: int, checkpoint: Path, shards: str) -> None:
         print(f"speed        {done.last['tokens_per_second']:,.0f} tokens/s")
     print(f"checkpoint   {checkpoint}")
     if not done.stopped:
-        print(f"next         {NAME} eval --run {done.out} --shards {shards} --split test")
+        folder = "COPY" if is_url(shards) else shards  # eval reads pictures again and again, and so a folder
+        print(f"next         {NAME} eval --run {done.out} --shards {folder} --split test")
         print(f'             {NAME} generate --run {done.out} --prompt "A smiling woman." --out grid.png')
         print(f'             {NAME} answer --run {done.out} --image photo.jpg --question "Is the person smiling?"')
 

@@ -46,7 +46,7 @@ class Bucket:
 
         def counted(fs: MemoryFileSystem, path: str, mode: str = "rb", **how: object) -> io.BytesIO:
             name = path.removeprefix("/bucket/faces/")
-            self.opened[name] += 1
+            self.opened[name] += mode == "rb"
             file = whole(fs, path, mode=mode, **how)
             if self.drops[name]:
                 self.drops[name] -= 1

@@ -15,7 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from unif2ace_data import storage
 from unif2ace_data.cli import app
 from unif2ace_data.errors import UserError
-from unif2ace_data.run.mirror import UPLOADS, built_in, mirror
+from unif2ace_data.run.mirror import PROBE, UPLOADS, built_in, mirror
 from unif2ace_data.shards import INDEX, read_index, write_index
 from unif2ace_data.verify import verify
 
@@ -187,4 +187,12 @@ def test_what_is_refused_before_anything_is_built(bucket: Bucket, in_folder: Pat
         bucket.fs.pipe_file(f"/bucket/faces/{name}", b"{}")
         with pytest.raises(UserError, match=f"{URL} holds other files and no dataset of this toolkit"):
             built_in(URL, None, None)
-    assert set(bucket.contents()) == {"holiday.jpg", INDEX}
+    assert set(bucket.contents()) == {"holiday.jpg", INDEX} and not bucket.done
+
+
+def test_a_place_that_takes_nothing_is_told_before_anything_is_built(bucket: Bucket, in_folder: Path) -> None:
+    bucket.faults[PROBE] = [PermissionError("read only")]
+    with pytest.raises(UserError, match="these credentials may not do that"):
+        built_in(URL, None, None)
+    built_in(URL, None, None, quiet=True)
+    assert bucket.contents() == {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from unif2ace_data.shards import INDEX, Index
 from unif2ace_data.storage import HUB, Found, Storage, delete, is_url, listed, name_of, read_if_there, send, storage
 
 UPLOADS = "uploads.jsonl"  # {url, name, sha256, bytes, mark} of every file that was sent
+PROBE = ".writable"  # there for a moment
 UNKNOWN = "unknown"  # a hash that no file has
 
 
@@ -51,14 +53,20 @@ def built_in(out: str, work: Path | None, limit: int | None, quiet: bool = False
 
 
 def check_target(out: Path, url: str, quiet: bool = False) -> None:
-    """Before anything is built. Raises UserError: no access, something else lies there."""
+    """Before anything is built. Raises UserError: nobody may write there, something else lies there."""
     if url.startswith(HUB):
         repo = repo_of(url)
         before = patiently(repo, lambda: may_write(hub_client(quiet, write=True), repo), quiet)
         check_kind(Leaving("dataset", out, {}, ""), before, repo)
         return
     place = storage(url)
-    check_place(place, listed(place, quiet), work_folder(out) / UPLOADS, quiet)
+    there = {name: found for name, found in listed(place, quiet).items() if name != PROBE}
+    check_place(place, there, work_folder(out) / UPLOADS, quiet)
+    with (
+        tempfile.NamedTemporaryFile() as empty
+    ):  # who may list may yet not write, and hours lie between here and the first file
+        send(place, PROBE, Path(empty.name), quiet)
+    delete(place, PROBE, quiet)
 
 
 def check_place(place: Storage, there: dict[str, Found], uploads: Path, quiet: bool) -> None:
