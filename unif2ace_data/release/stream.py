@@ -100,7 +100,8 @@ def pin(url: str, quiet: bool) -> str:
             )
         return url.rstrip("/")
     repo, revision = hub_place(url)
-    remote = patiently(repo, lambda: look(hub_client(quiet), repo, revision or None), quiet)
+    api = hub_client(quiet)
+    remote = patiently(repo, lambda: look(api, repo, revision or None), quiet)
     if INDEX not in remote.files:
         raise UserError(
             f"{repo} at {revision or 'main'} has no {INDEX}: no dataset of unif2ace-data, or one half published"

@@ -56,15 +56,14 @@ def check_target(out: Path, url: str, quiet: bool = False) -> None:
     """Before anything is built. Raises UserError: nobody may write there, something else lies there."""
     if url.startswith(HUB):
         repo = repo_of(url)
-        before = patiently(repo, lambda: may_write(hub_client(quiet, write=True), repo), quiet)
+        api = hub_client(quiet, write=True)
+        before = patiently(repo, lambda: may_write(api, repo), quiet)
         check_kind(Leaving("dataset", out, {}, ""), before, repo)
         return
     place = storage(url)
-    there = {name: found for name, found in listed(place, quiet).items() if name != PROBE}
-    check_place(place, there, work_folder(out) / UPLOADS, quiet)
-    with (
-        tempfile.NamedTemporaryFile() as empty
-    ):  # who may list may yet not write, and hours lie between here and the first file
+    check_place(place, files_there(place, quiet), work_folder(out) / UPLOADS, quiet)
+    # who may list may yet not write, and hours lie between here and the first file
+    with tempfile.NamedTemporaryFile() as empty:
         send(place, PROBE, Path(empty.name), quiet)
     delete(place, PROBE, quiet)
 
@@ -106,7 +105,7 @@ def mirror(out: Path, url: str, quiet: bool = False) -> dict[str, Any]:
 
 
 def mirror_in(place: Storage, release: Leaving, uploads: Path, quiet: bool) -> dict[str, Any]:
-    there = listed(place, quiet)
+    there = files_there(place, quiet)
     check_place(place, there, uploads, quiet)
     remote = as_remote(there, hashes_there(place, there, uploads, quiet))
     plan = compare(release.files, remote)
@@ -139,6 +138,10 @@ def mirror_in(place: Storage, release: Leaving, uploads: Path, quiet: bool) -> d
 
 
 # ------------------------------------------------------------------ what lies there
+
+
+def files_there(place: Storage, quiet: bool) -> dict[str, Found]:
+    return {name: found for name, found in listed(place, quiet).items() if name != PROBE}
 
 
 def as_remote(there: dict[str, Found], hashes: dict[str, tuple[int, str]]) -> Remote:
