@@ -46,7 +46,8 @@ class Bucket:
 
         def counted(fs: MemoryFileSystem, path: str, mode: str = "rb", **how: object) -> io.BytesIO:
             name = path.removeprefix("/bucket/faces/")
-            self.opened[name] += mode == "rb"
+            if mode == "rb":
+                self.opened[name] += 1
             file = whole(fs, path, mode=mode, **how)
             if self.drops[name]:
                 self.drops[name] -= 1
