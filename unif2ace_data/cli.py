@@ -13,6 +13,7 @@ from unif2ace_data.printed import (
     console,
     print_estimate,
     print_mapping,
+    print_mirror,
     print_plan,
     print_summary,
     print_work,
@@ -57,8 +58,13 @@ def build(
         typer.Option("--src", help="Folder, tar, parquet or video; `MANIFEST=PATH` for a known dataset. Repeatable."),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", help="Where the dataset goes; private work lies beside it in OUT.work.")
-    ] = Path("shards"),
+        str,
+        typer.Option("--out", help="Where the dataset goes: a folder, hf://datasets/user/name, s3://bucket/name, …"),
+    ] = "shards",
+    work: Annotated[
+        Path | None,
+        typer.Option("--work", help="With a URL: the folder here that it is built in.", show_default="its last part"),
+    ] = None,
     pipeline: PipelineOption = "embedded",
     faces: Annotated[
         str | None, typer.Option("--faces", help="Face engine: embedded, an InsightFace pack, or a folder.")
@@ -97,6 +103,7 @@ def build(
     """
     from unif2ace_data.recipe import load_recipe
     from unif2ace_data.run import build as stage
+    from unif2ace_data.run import mirror as mirroring
     from unif2ace_data.run.executor import executor as running_on
     from unif2ace_data.run.plan import with_what_happened
 
@@ -120,20 +127,25 @@ def build(
 
         emit(plan, as_json, show_plan)
         return
+    place, url = mirroring.built_in(out, work, limit, quiet=as_json)
     with running_on(executor, workers, address) as on:
-        summary = stage.build(recipe, out, on, limit, splits_from, quiet=as_json, captions_anew=captioner is not None)
+        summary = stage.build(recipe, place, on, limit, splits_from, quiet=as_json, captions_anew=captioner is not None)
     answer = summary_json(summary)
     planned = with_what_happened(summary)
     answer |= {"planned": planned} if planned else {}
+    if url:
+        answer["mirror"] = mirroring.mirror(place, url, quiet=as_json)
     if clean:
         from unif2ace_data.run.private import clean as clean_work
 
-        answer["receipt"] = clean_work(out)
+        answer["receipt"] = clean_work(place)
 
     def show_summary() -> None:
         print_summary(summary)
         if planned:
             print_plan(planned)
+        if url:
+            print_mirror(answer["mirror"])
         if clean:
             print_mapping("receipt", answer["receipt"])
 
@@ -164,7 +176,9 @@ def plan(
     from unif2ace_data.recipe import load_recipe
     from unif2ace_data.run.executor import executor as running_on
     from unif2ace_data.run.plan import plan as foretell
+    from unif2ace_data.storage import refuse_url
 
+    refuse_url(out)
     recipe = load_recipe(pipeline, [*(settings or []), *([f"subjects={subjects}"] if subjects else [])])
     if src:
         recipe = recipe.model_copy(update={"sources": [source_spec(s) for s in src]})

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from unif2ace_data.errors import UserError
 from unif2ace_data.schema import SCHEMA_VERSION, SPLITS, Sample, Split
+from unif2ace_data.storage import refuse_url
 
 BLOCK = 512
 END = b"\0" * (2 * BLOCK)
@@ -243,6 +244,7 @@ def dataset_shards(out: Path) -> list[Path]:
 def read_index(out: Path) -> dict[str, Any]:
     """index.json. Raises UserError where it is missing (an unfinished build) or broken."""
     path = out / INDEX
+    refuse_url(out)
     if not out.is_dir():
         raise UserError(f"no dataset at {out}: there is no such folder", 2)
     if not path.is_file() and not begun(out):

@@ -21,12 +21,14 @@ from pydantic import ValidationError
 from unif2ace_data.errors import UserError
 from unif2ace_data.schema import SPLITS, Sample
 from unif2ace_data.shards import BLOCK
+from unif2ace_data.storage import refuse_url
 
 SHARD_NAME = re.compile(rf"({'|'.join(SPLITS)})-\d{{6,}}")
 
 
 def shard_paths(out: Path) -> list[Path]:
     """`{split}-NNNNNN.tar` of a dataset: train, validation, test, each by name. UserError where `out` is no dataset."""
+    refuse_url(out)
     if not out.is_dir():
         raise UserError(f"no dataset at {out}: there is no such folder", 2)
     found = [path for path in out.glob("*.tar") if SHARD_NAME.fullmatch(path.stem)]

@@ -42,6 +42,7 @@ from unif2ace_data.run.splice import whole
 from unif2ace_data.run.store import WorkStore, kept_under
 from unif2ace_data.schema import Captioner, Claim, Sample
 from unif2ace_data.shards import dataset_shards, read_samples
+from unif2ace_data.storage import refuse_url
 
 
 def recaption(out: Path, recipe: Recipe, quiet: bool = False) -> tuple[ModelWork, str]:
@@ -117,6 +118,7 @@ def estimated(out: Path, recipe: Recipe, rate: float) -> dict[str, Any]:
 
 def shards_there(out: Path) -> None:
     """Refuse a path that holds no dataset before a private folder is made beside it."""
+    refuse_url(out)
     if not out.is_dir() or not (any(out.glob("*.tar")) or work_folder(out).is_dir()):
         raise UserError(f"no dataset at {out}: give the folder that `unif2ace-data build --out` wrote", 2)
 
