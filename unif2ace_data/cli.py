@@ -34,7 +34,12 @@ app = typer.Typer(
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="vllm: a Hub id or a folder; openai: a name that the server knows.")
 ]
-UrlOption = Annotated[str | None, typer.Option("--base-url", help="openai: the server, e.g. http://127.0.0.1:8000/v1")]
+UrlOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--base-url", help="openai: the server, e.g. http://127.0.0.1:8000/v1. Repeatable: several of a model."
+    ),
+]
 PipelineOption = Annotated[str, typer.Option("--pipeline", help="A recipe: a name in pipelines/ or a YAML file.")]
 SubjectsOption = Annotated[
     str | None, typer.Option("--subjects", help="`adults`: you know that the sources hold adults only.")

@@ -29,7 +29,7 @@ def dataset(argument: Path | None, option: Path | None) -> Path:
     return argument or option or Path("shards")
 
 
-def model_changes(section: str, engine: str | None, model: str | None, base_url: str | None) -> list[str]:
+def model_changes(section: str, engine: str | None, model: str | None, base_url: list[str] | None) -> list[str]:
     """Options about a model as changes of the recipe."""
     from json import dumps
 
@@ -38,4 +38,4 @@ def model_changes(section: str, engine: str | None, model: str | None, base_url:
         raise UserError(f"no engine {engine!r}: one of {first}, vllm, openai", 2)
     changes = [f"{section}.engine={engine}"] if engine else []
     changes += [f"llm.model={dumps(model)}"] if model else []
-    return changes + ([f"llm.base_url={dumps(base_url)}"] if base_url else [])
+    return changes + ([f"llm.base_url={dumps(base_url if len(base_url) > 1 else base_url[0])}"] if base_url else [])

@@ -50,7 +50,7 @@ class ModelWork:
     notes: list[str] = field(default_factory=list)
 
     def count(self, room: EngineRoom) -> None:
-        self.accounts, self.in_flight, self.seconds = room.accounts, room.in_flight.peak, round(room.seconds(), 1)
+        self.accounts, self.in_flight, self.seconds = room.accounts, room.fleet.peak, round(room.seconds(), 1)
 
 
 def caption_engine(recipe: Recipe) -> Engine | None:
