@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from unif2ace_data import cli_release
-from unif2ace_data.cli_options import ShardsArgument, ShardsOption, dataset, model_changes, source_spec
+from unif2ace_data.cli_options import (
+    AddressOption,
+    ExecutorOption,
+    ModelOption,
+    ShardsArgument,
+    ShardsOption,
+    UrlOption,
+    WorkersOption,
+    dataset,
+    model_changes,
+    source_spec,
+)
 from unif2ace_data.printed import (
     console,
     print_estimate,
@@ -31,23 +42,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ModelOption = Annotated[
-    str | None, typer.Option("--model", help="vllm: a Hub id or a folder; openai: a name that the server knows.")
-]
-UrlOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--base-url", help="openai: the server, e.g. http://127.0.0.1:8000/v1. Repeatable: several of a model."
-    ),
-]
 PipelineOption = Annotated[str, typer.Option("--pipeline", help="A recipe: a name in pipelines/ or a YAML file.")]
 SubjectsOption = Annotated[
     str | None, typer.Option("--subjects", help="`adults`: you know that the sources hold adults only.")
-]
-WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Worker processes; 0: one per core.")]
-ExecutorOption = Annotated[str, typer.Option("--executor", help="Where work runs: local or ray.")]
-AddressOption = Annotated[
-    str | None, typer.Option("--address", help="ray: the cluster, e.g. auto or HOST:6379; none: one on this machine.")
 ]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in the recipe. Repeatable.")]
 Estimate = Annotated[bool, typer.Option("--dry-run", help="Count the requests, tokens and hours to come; ask nothing.")]
@@ -202,6 +199,9 @@ def caption(
     model: ModelOption = None,
     base_url: UrlOption = None,
     settings: Changes = None,
+    workers: WorkersOption = 0,
+    executor: ExecutorOption = "local",
+    address: AddressOption = None,
     dry_run: Estimate = False,
     rate: Rate = 10.0,
     as_json: Json = False,
@@ -216,6 +216,7 @@ def caption(
 
     from unif2ace_data.recipe import check_settings
     from unif2ace_data.run import recaption as stage
+    from unif2ace_data.run.executor import executor as running_on
     from unif2ace_data.run.private import recipe_at
 
     out = dataset(shards, option)
@@ -227,7 +228,8 @@ def caption(
         plan = stage.estimated(out, recipe, rate)
         emit(plan, as_json, lambda: print_estimate(plan))
         return
-    work, root = stage.recaption(out, recipe, quiet=as_json)
+    with running_on(executor, workers, address) as on:
+        work, root = stage.recaption(out, recipe, quiet=as_json, on=on)
     answer = {**asdict(work), "root_sha256": root}
 
     def show() -> None:
@@ -254,6 +256,9 @@ def qa_gen(
     jsonl: Annotated[
         Path | None, typer.Option("--jsonl", help="Also write the questions to this file, one a line.")
     ] = None,
+    workers: WorkersOption = 0,
+    executor: ExecutorOption = "local",
+    address: AddressOption = None,
     dry_run: Estimate = False,
     rate: Rate = 10.0,
     as_json: Json = False,
@@ -264,6 +269,7 @@ def qa_gen(
     """
     from unif2ace_data.recipe import check_settings
     from unif2ace_data.run import qa_gen as stage
+    from unif2ace_data.run.executor import executor as running_on
     from unif2ace_data.run.private import recipe_at
     from unif2ace_data.run.recaption import shards_there
 
@@ -275,7 +281,8 @@ def qa_gen(
         plan = stage.estimated(out, recipe, rate)
         emit(plan, as_json, lambda: print_estimate(plan))
         return
-    done = stage.qa_gen(out, recipe, jsonl, quiet=as_json)
+    with running_on(executor, workers, address) as on:
+        done = stage.qa_gen(out, recipe, jsonl, quiet=as_json, on=on)
 
     def show() -> None:
         print(

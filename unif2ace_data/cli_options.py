@@ -11,6 +11,20 @@ from unif2ace_data.errors import UserError
 
 ShardsArgument = Annotated[Path | None, typer.Argument(help="The dataset (default: shards/).", show_default=False)]
 ShardsOption = Annotated[Path | None, typer.Option("--shards", help="The same, as an option.", show_default=False)]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="vllm: a Hub id or a folder; openai: a name that the server knows.")
+]
+UrlOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--base-url", help="openai: the server, e.g. http://127.0.0.1:8000/v1. Repeatable: several of a model."
+    ),
+]
+WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Worker processes; 0: one per core.")]
+ExecutorOption = Annotated[str, typer.Option("--executor", help="Where work runs: local or ray.")]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="ray: the cluster, e.g. auto or HOST:6379; none: one on this machine.")
+]
 
 
 def source_spec(text: str) -> Any:

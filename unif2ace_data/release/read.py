@@ -93,10 +93,16 @@ def mapped(shard: Path) -> Iterator[mmap.mmap]:
 
 def sample_records(shard: Path) -> Iterator[dict[str, Any]]:
     """Every `{key}.json` of a shard as a plain dict, unchecked: `verify` checks, this is for counting."""
+    for name, data in sample_jsons(shard):
+        yield parse_record(shard, name, data)
+
+
+def sample_jsons(shard: Path) -> Iterator[tuple[str, bytes]]:
+    """The name and the bytes of every `{key}.json` of a shard."""
     with mapped(shard) as data:
         for name, start, end in walk(shard, data):
             if name.endswith(".json"):
-                yield parse_record(shard, name, data[start:end])
+                yield name, data[start:end]
 
 
 def parse_record(shard: Path, name: str, data: bytes) -> dict[str, Any]:

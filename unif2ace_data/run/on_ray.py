@@ -80,6 +80,7 @@ def map_chunks(
     items: Iterable[Item],
     workers: int,
     gave_up: Callable[[Item, str], Out],
+    size: int = CHUNK,
 ) -> Generator[list[Out], None, None]:
     """As local.map_chunks: results of `function(chunk)` as they finish, in any order."""
     source = iter(items)
@@ -89,7 +90,7 @@ def map_chunks(
     try:
         while True:
             while len(running) < workers * AHEAD:
-                job = again.pop(0) if again else Job(list(islice(source, CHUNK)))
+                job = again.pop(0) if again else Job(list(islice(source, size)))
                 if not job.chunk:
                     break
                 running[task.remote(shared, str(Path.cwd()), __version__, job.chunk)] = job

@@ -226,7 +226,11 @@ def samples_of(
 
 def with_questions(store: WorkStore, sample: Sample) -> Sample:
     """The sample with those of the questions asked about it that rest on what is still the same."""
-    asked = store.qa(sample.uid)
+    return with_these(store.qa(sample.uid), sample)
+
+
+def with_these(asked: tuple[str, bytes] | None, sample: Sample) -> Sample:
+    """The same, of what the store has (WorkStore.qa)."""
     if asked is None:
         return sample.model_copy(update={"qa": []})
     basis, questions = asked[0], [QA.model_validate(q) for q in orjson.loads(asked[1])]

@@ -162,7 +162,7 @@ def take_in(out: Path, path: Path, quiet: bool = False) -> Taken:
             out,
             {s.name: (fingerprint_with(store, s.base, s.texts, s.keys), s.texts) for s in shards},
             shards,
-            functools.partial(whole, functools.partial(reviewed, store, recipe, touched)),
+            lambda shard: functools.partial(whole, functools.partial(reviewed, store, recipe, touched)),
             {},
             lambda n: progress.advance(n, []),
             store.take_reviews,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from unif2ace_data.qa.basis import rests_unchanged
-from unif2ace_data.run.pack import with_questions
-from unif2ace_data.run.store import WorkStore, text_facts
+from unif2ace_data.run.pack import with_these
+from unif2ace_data.run.store import text_facts
 from unif2ace_data.schema import Sample
 from unif2ace_data.shards import sample_json
 
@@ -36,15 +36,16 @@ def whole(change: Callable[[Sample], Sample], record: bytes) -> Rewritten:
     return Rewritten(sample_json(sample), sample.caption.encode(), text_facts(sample.model_dump()))
 
 
-def asked_anew(store: WorkStore, record: bytes) -> Rewritten:
-    """The record with those of the questions asked about it that rest on what is still the same (pack.with_questions).
+def asked_anew(questions: Mapping[str, tuple[str, bytes]], record: bytes) -> Rewritten:
+    """The record with those of the questions asked about it that rest on what is still the same (pack.with_these).
 
-    Where all of them do, the bytes that the store keeps take the place of the old ones and nothing else is read.
+    `questions`: by sample what the store has (WorkStore.qa). Where all of a sample's rest on the same, its bytes take the
+    place of the old ones and nothing else is read.
     """
     fields = FIELDS.decode(record)
-    asked = store.qa(msgspec.json.decode(fields["uid"]))
+    asked = questions.get(msgspec.json.decode(fields["uid"]))
     if asked is None or not rests_unchanged(fields, asked[0]):
-        return whole(functools.partial(with_questions, store), record)
+        return whole(functools.partial(with_these, asked), record)
     fields["qa"] = msgspec.Raw(asked[1])
     captioner, claims, caption = (msgspec.json.decode(fields[name]) for name in ("captioner", "claims", "caption"))
     facts = text_facts({"captioner": captioner, "claims": claims})
