@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -186,7 +186,7 @@ def caption_missing(
                 raise UserError(f"{store.folder} lost the measurements of {row.source_id}: run the build again")
             yield (row, [Attribute.model_validate(a) for a in orjson.loads(text)["attributes"]]), crop[0]
 
-    def subjects() -> Iterator[tuple[Row, Subject]]:
+    def subjects() -> Generator[tuple[Row, Subject], None, None]:
         for (row, evidence), image in scaled_all(described(), len(todo), recipe, on):
             yield row, Subject(row.key, image, evidence, notes[row.source_id].captions)
 

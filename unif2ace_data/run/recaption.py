@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,7 @@ def ask(
                     continue
                 yield (notes, sample), files["jpg"]
 
-    def subjects() -> Iterator[tuple[tuple[str, Sample], Subject]]:
+    def subjects() -> Generator[tuple[tuple[str, Sample], Subject], None, None]:
         for (notes, sample), image in scaled_all(uncaptioned(), total, recipe, on):
             subject = Subject(sample.uid, image, sample.attributes, sample.source.captions.splitlines())
             yield (notes, sample), subject
