@@ -21,6 +21,7 @@ from unif2ace_data.llm.in_flight import InFlight
 from unif2ace_data.recipe import Llm
 
 KNOCK, LONGEST_KNOCK = 0.5, 10.0  # seconds between two knocks at a server that is away: first, and at most
+TELL_EVERY = 30.0  # seconds; one that loses every connection, and answers every knock, is not told of each time
 AWAY = (Unreachable, Busy, Broken, Refused)  # of `open`: it may come back
 
 
@@ -32,6 +33,7 @@ class Server:
         self.places = InFlight(min(engine.most, settings.in_flight))
         self.up = True
         self.asked = 0
+        self.told_at = float("-inf")
 
 
 Turn = tuple["asyncio.Future[Server]", Collection[Server]]  # who waits, and the servers that it would rather not get
@@ -98,13 +100,15 @@ class Fleet:
         """Nobody answers there: no requests until somebody does."""
         if not server.up:
             return
-        server.up = False
-        if any(other.up for other in self.servers):
-            print(f"no answer: {why}; the other servers go on without it", file=sys.stderr)
-        else:
-            self._silent_since = time.monotonic()
-            wait_s = f"{self.settings.wait_s:g} s (llm.wait_s)"
-            print(f"no answer: {why}; waiting up to {wait_s}, Ctrl-C ends", file=sys.stderr)
+        server.up, now = False, time.monotonic()
+        alone = not any(other.up for other in self.servers)
+        if alone:
+            self._silent_since = now
+        if alone or now - server.told_at >= TELL_EVERY:
+            server.told_at = now
+            waiting = f"waiting up to {self.settings.wait_s:g} s (llm.wait_s), Ctrl-C ends"
+            then = waiting if alone else "the other servers go on without it"
+            print(f"no answer: {why}; {then}", file=sys.stderr)
         self._start(self._knock(server, why))
         self._deal()  # who waited for this one takes what there is
 

@@ -1,9 +1,9 @@
 """The Ray executor: chunks are tasks of a cluster, a bounded number of them in flight, none of them precious.
 
-Every node sees the sources and the dataset's folder under the same paths (a shared file system) and has the same
-version of this package; results come back to the driver, which alone writes. What a lost worker or node had in flight is
-run again: after a lost node as it was, after a lost worker one input at a time, so that only the input that kills is
-given up.
+Every node sees the sources, the dataset and its private folder under the same paths (a shared file system) and has the
+same version of this package. Results come back to the driver, which alone keeps records; shards that are written anew are
+staged by workers (rewrite.py). What a lost worker or node had in flight is run again: after a lost node as it was, after
+a lost worker one input at a time, so that only the input that kills is given up.
 """
 
 from __future__ import annotations
