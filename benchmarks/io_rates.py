@@ -11,7 +11,6 @@ from a warm page cache; the ratio is ours to theirs in work a second, of CPU tim
 from __future__ import annotations
 
 import argparse
-import functools
 import hashlib
 import io
 import resource
@@ -37,9 +36,9 @@ from unif2ace_data.qa.basis import basis_of_all
 from unif2ace_data.release.read import sample_records
 from unif2ace_data.run import pack
 from unif2ace_data.run.describe import files_of
-from unif2ace_data.run.pack import Planned
-from unif2ace_data.run.rewrite import Shard, present_shards, stage
-from unif2ace_data.run.splice import asked_anew
+from unif2ace_data.run.pack import Planned, ledger_part
+from unif2ace_data.run.qa_gen import change_of
+from unif2ace_data.run.rewrite import Job, Shard, present_shards, stage
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.schema import Sample
 from unif2ace_data.shards import read_index, read_samples, write_index, write_shard
@@ -153,10 +152,10 @@ def rewritten(store: WorkStore, out: Path, shards: list[Shard]) -> None:
     planned = []
     for shard in shards:
         fingerprint = pack.fingerprint_with(store, shard.base, shard.texts, shard.keys)
-        stage(
-            store, out, shard, staging / f"{fingerprint}.tar", fingerprint, shard.texts,
-            functools.partial(asked_anew, store),
-        )  # fmt: skip
+        job = Job(
+            out / shard.name, ledger_part(out, shard.name), staging / f"{fingerprint}.tar", change_of(store, shard)
+        )
+        pack.remember(store, fingerprint, stage(job), shard.base, shard.texts)
         planned.append(Planned(shard.name, shard.entry["split"], shard.entry["prefix"], [], fingerprint))
     index = (out / "index.json").read_bytes()
     pack.publish(store, planned, out)

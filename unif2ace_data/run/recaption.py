@@ -194,9 +194,7 @@ def notes_of(store: WorkStore, sample: Sample) -> str:
 Asked = tuple[str, bytes]  # WorkStore.qa
 
 
-def change_of(
-    store: WorkStore, out: Path, recipe: Recipe, engine: Engine | None, texts: str, shard: Shard
-) -> Change:
+def change_of(store: WorkStore, out: Path, recipe: Recipe, engine: Engine | None, texts: str, shard: Shard) -> Change:
     """What a worker does with each record of a shard, with all that the store knows about them."""
     asked = {key: found for key in shard.keys if (found := store.qa(key)) is not None}
     if engine is None:
