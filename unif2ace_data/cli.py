@@ -10,10 +10,15 @@ import typer
 from unif2ace_data import cli_release
 from unif2ace_data.cli_options import (
     AddressOption,
+    Changes,
+    Estimate,
     ExecutorOption,
     ModelOption,
+    PipelineOption,
+    Rate,
     ShardsArgument,
     ShardsOption,
+    SubjectsOption,
     UrlOption,
     WorkersOption,
     dataset,
@@ -41,16 +46,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-PipelineOption = Annotated[str, typer.Option("--pipeline", help="A recipe: a name in pipelines/ or a YAML file.")]
-SubjectsOption = Annotated[
-    str | None, typer.Option("--subjects", help="`adults`: you know that the sources hold adults only.")
-]
-Changes = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in the recipe. Repeatable.")]
-Estimate = Annotated[bool, typer.Option("--dry-run", help="Count the requests, tokens and hours to come; ask nothing.")]
-Rate = Annotated[
-    float, typer.Option("--rate", min=0.001, help="Of estimates: requests a second that the model answers.")
-]
 
 
 @app.command()

@@ -25,6 +25,15 @@ ExecutorOption = Annotated[str, typer.Option("--executor", help="Where work runs
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="ray: the cluster, e.g. auto or HOST:6379; none: one on this machine.")
 ]
+PipelineOption = Annotated[str, typer.Option("--pipeline", help="A recipe: a name in pipelines/ or a YAML file.")]
+SubjectsOption = Annotated[
+    str | None, typer.Option("--subjects", help="`adults`: you know that the sources hold adults only.")
+]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in the recipe. Repeatable.")]
+Estimate = Annotated[bool, typer.Option("--dry-run", help="Count the requests, tokens and hours to come; ask nothing.")]
+Rate = Annotated[
+    float, typer.Option("--rate", min=0.001, help="Of estimates: requests a second that the model answers.")
+]
 
 
 def source_spec(text: str) -> Any:
