@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import string
 import tarfile
 from pathlib import Path
 
+import orjson
 import pytest
 import webdataset
 from hypothesis import given
@@ -13,7 +15,18 @@ from hypothesis import strategies as st
 
 from unif2ace_data.errors import UserError
 from unif2ace_data.schema import SCHEMA_VERSION, Captioner, Claim, Face, Image, Sample, Source
-from unif2ace_data.shards import members, read_samples, root_hash, sample_json, write_shard
+from unif2ace_data.shards import (
+    BLOCK,
+    contents,
+    header,
+    member_at,
+    members,
+    read_samples,
+    root_hash,
+    sample_json,
+    tar_header,
+    write_shard,
+)
 
 
 def sample(key: str, caption: str = "A face.") -> Sample:
@@ -102,6 +115,66 @@ def test_a_cut_shard_is_not_a_sound_archive(tmp_path: Path, cut: int) -> None:
     path.write_bytes(path.read_bytes()[:-cut])
     with pytest.raises(tarfile.TarError):
         list(members(path))
+    with pytest.raises(tarfile.TarError):
+        list(read_samples(path))
+
+
+@given(
+    name=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=60),
+    size=st.one_of(st.integers(0, 10**6), st.integers(0, 8**11 - 1)),
+)
+def test_headers_are_tarfiles_own(name: str, size: int) -> None:
+    try:
+        expected = tar_header(name, size)
+    except ValueError:  # tarfile refuses names too long for USTAR, and so do we
+        with pytest.raises(ValueError, match="too long"):
+            header(name, size)
+    else:
+        assert header(name, size) == expected
+
+
+@given(
+    name=st.text(string.ascii_letters, min_size=1, max_size=90),
+    at=st.integers(0, BLOCK - 1),
+    byte=st.integers(0, 255),
+)
+def test_a_header_is_read_as_tarfile_reads_it(name: str, at: int, byte: int) -> None:
+    """Also where a byte of it was changed: the same name and size, or an error on both sides."""
+    block = bytearray(header(name, 1000))
+    block[at] = byte
+    try:
+        info = tarfile.TarInfo.frombuf(bytes(block), "utf-8", "strict")
+        expected = (info.name, info.size)
+    except (tarfile.TarError, UnicodeDecodeError):
+        expected = None
+    try:
+        found = member_at(bytes(block), 0, 10**12)
+        assert found is not None
+        assert (found.name, found.size) == expected
+    except tarfile.TarError:
+        assert expected is None
+
+
+def test_a_tar_of_another_writer_is_walked_and_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    long = "a" * 60 + "/" + "b" * 60 + ".jpg"  # USTAR keeps the folder in its prefix field
+    with path.open("wb") as file:
+        for name, data in (("x.jpg", b"12345"), ("x.json", b"{}"), (long, b"6" * 513)):
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime, info.uname = len(data), 1234567, "someone"
+            file.write(info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % BLOCK))
+        file.write(bytes(2 * BLOCK))
+    assert [(m.name, m.size) for m in members(path)] == [("x.jpg", 5), ("x.json", 2), (long, 513)]
+    assert [(m, data) for m, data, _ in contents(path)] == list(
+        zip(members(path), (b"12345", b"{}", b"6" * 513), strict=True)
+    )
+
+
+def test_a_record_is_what_the_model_dumps() -> None:
+    for _, _, s in three():
+        assert sample_json(s) == orjson.dumps(s.model_dump())
+        changed = s.model_copy(update={"caption": "Ünïcode \u2028", "qa": []})
+        assert sample_json(changed) == orjson.dumps(changed.model_dump())
 
 
 def test_the_root_hash_does_not_depend_on_order() -> None:

@@ -8,15 +8,17 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from unif2ace_data.faces.engine import sha256_file
-from unif2ace_data.shards import read_index, root_hash
-from unif2ace_data.verify import verify
+from unif2ace_data.shards import read_index, read_samples, root_hash
+from unif2ace_data.verify import decoded_size, verify
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ def test_a_removed_row_of_the_full_ledger_is_named(copy: Path, built: Path) -> N
     ],
 )
 def test_samples_that_break_a_rule_are_named(copy: Path, change, named: str) -> None:
-    from unif2ace_data.shards import END, member, read_samples
+    from unif2ace_data.shards import END, member
 
     path = copy / "train-000000.tar"
     rows = list(read_samples(path))
@@ -132,6 +134,30 @@ def test_samples_that_break_a_rule_are_named(copy: Path, change, named: str) -> 
     path.write_bytes(blob + END)
     reindex(copy)
     assert any(rows[0][0] in p and named in p for p in verify(copy).problems), verify(copy).problems
+
+
+def test_a_damaged_crop_is_found_as_whole_decoding_finds_it(built: Path) -> None:
+    crop = next(files["jpg"] for _, files in read_samples(built / "train-000000.tar"))
+    chosen = random.Random(0)
+
+    def outcome(decode: Callable[[bytes], object], data: bytes) -> str:
+        try:
+            decode(data)
+        except (OSError, SyntaxError, ValueError) as error:
+            return str(error)
+        return ""
+
+    outcomes = []
+    for number in range(300):
+        data = bytearray(crop)
+        if number % 3 == 0:
+            del data[chosen.randrange(len(data)) :]
+        else:
+            data[chosen.randrange(len(data) if number % 3 == 1 else 700)] = chosen.randrange(256)
+        whole = outcome(lambda jpeg: Image.open(io.BytesIO(jpeg)).load(), bytes(data))
+        assert bool(outcome(decoded_size, bytes(data))) == bool(whole), (number, whole)
+        outcomes.append(bool(whole))
+    assert 100 < sum(outcomes) < 200
 
 
 def test_the_command_exits_with_what_it_found(copy: Path) -> None:

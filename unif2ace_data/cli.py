@@ -8,11 +8,28 @@ from typing import Annotated
 import typer
 
 from unif2ace_data import cli_release
-from unif2ace_data.cli_options import ShardsArgument, ShardsOption, dataset, model_changes, source_spec
+from unif2ace_data.cli_options import (
+    AddressOption,
+    Changes,
+    Estimate,
+    ExecutorOption,
+    ModelOption,
+    PipelineOption,
+    Rate,
+    ShardsArgument,
+    ShardsOption,
+    SubjectsOption,
+    UrlOption,
+    WorkersOption,
+    dataset,
+    model_changes,
+    source_spec,
+)
 from unif2ace_data.printed import (
     console,
     print_estimate,
     print_mapping,
+    print_mirror,
     print_plan,
     print_summary,
     print_work,
@@ -30,25 +47,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ModelOption = Annotated[
-    str | None, typer.Option("--model", help="vllm: a Hub id or a folder; openai: a name that the server knows.")
-]
-UrlOption = Annotated[str | None, typer.Option("--base-url", help="openai: the server, e.g. http://127.0.0.1:8000/v1")]
-PipelineOption = Annotated[str, typer.Option("--pipeline", help="A recipe: a name in pipelines/ or a YAML file.")]
-SubjectsOption = Annotated[
-    str | None, typer.Option("--subjects", help="`adults`: you know that the sources hold adults only.")
-]
-WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Worker processes; 0: one per core.")]
-ExecutorOption = Annotated[str, typer.Option("--executor", help="Where work runs: local or ray.")]
-AddressOption = Annotated[
-    str | None, typer.Option("--address", help="ray: the cluster, e.g. auto or HOST:6379; none: one on this machine.")
-]
-Changes = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in the recipe. Repeatable.")]
-Estimate = Annotated[bool, typer.Option("--dry-run", help="Count the requests, tokens and hours to come; ask nothing.")]
-Rate = Annotated[
-    float, typer.Option("--rate", min=0.001, help="Of estimates: requests a second that the model answers.")
-]
-
 
 @app.command()
 def build(
@@ -57,8 +55,13 @@ def build(
         typer.Option("--src", help="Folder, tar, parquet or video; `MANIFEST=PATH` for a known dataset. Repeatable."),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", help="Where the dataset goes; private work lies beside it in OUT.work.")
-    ] = Path("shards"),
+        str,
+        typer.Option("--out", help="Where the dataset goes: a folder, hf://datasets/user/name, s3://bucket/name, …"),
+    ] = "shards",
+    work: Annotated[
+        Path | None,
+        typer.Option("--work", help="With a URL: the folder here that it is built in.", show_default="its last part"),
+    ] = None,
     pipeline: PipelineOption = "embedded",
     faces: Annotated[
         str | None, typer.Option("--faces", help="Face engine: embedded, an InsightFace pack, or a folder.")
@@ -97,6 +100,7 @@ def build(
     """
     from unif2ace_data.recipe import load_recipe
     from unif2ace_data.run import build as stage
+    from unif2ace_data.run import mirror as mirroring
     from unif2ace_data.run.executor import executor as running_on
     from unif2ace_data.run.plan import with_what_happened
 
@@ -120,20 +124,25 @@ def build(
 
         emit(plan, as_json, show_plan)
         return
+    place, url = mirroring.built_in(out, work, limit, quiet=as_json)
     with running_on(executor, workers, address) as on:
-        summary = stage.build(recipe, out, on, limit, splits_from, quiet=as_json, captions_anew=captioner is not None)
+        summary = stage.build(recipe, place, on, limit, splits_from, quiet=as_json, captions_anew=captioner is not None)
     answer = summary_json(summary)
     planned = with_what_happened(summary)
     answer |= {"planned": planned} if planned else {}
+    if url:
+        answer["mirror"] = mirroring.mirror(place, url, quiet=as_json)
     if clean:
         from unif2ace_data.run.private import clean as clean_work
 
-        answer["receipt"] = clean_work(out)
+        answer["receipt"] = clean_work(place)
 
     def show_summary() -> None:
         print_summary(summary)
         if planned:
             print_plan(planned)
+        if url:
+            print_mirror(answer["mirror"])
         if clean:
             print_mapping("receipt", answer["receipt"])
 
@@ -164,7 +173,9 @@ def plan(
     from unif2ace_data.recipe import load_recipe
     from unif2ace_data.run.executor import executor as running_on
     from unif2ace_data.run.plan import plan as foretell
+    from unif2ace_data.storage import refuse_url
 
+    refuse_url(out)
     recipe = load_recipe(pipeline, [*(settings or []), *([f"subjects={subjects}"] if subjects else [])])
     if src:
         recipe = recipe.model_copy(update={"sources": [source_spec(s) for s in src]})
@@ -183,6 +194,9 @@ def caption(
     model: ModelOption = None,
     base_url: UrlOption = None,
     settings: Changes = None,
+    workers: WorkersOption = 0,
+    executor: ExecutorOption = "local",
+    address: AddressOption = None,
     dry_run: Estimate = False,
     rate: Rate = 10.0,
     as_json: Json = False,
@@ -197,6 +211,7 @@ def caption(
 
     from unif2ace_data.recipe import check_settings
     from unif2ace_data.run import recaption as stage
+    from unif2ace_data.run.executor import executor as running_on
     from unif2ace_data.run.private import recipe_at
 
     out = dataset(shards, option)
@@ -208,7 +223,8 @@ def caption(
         plan = stage.estimated(out, recipe, rate)
         emit(plan, as_json, lambda: print_estimate(plan))
         return
-    work, root = stage.recaption(out, recipe, quiet=as_json)
+    with running_on(executor, workers, address) as on:
+        work, root = stage.recaption(out, recipe, quiet=as_json, on=on)
     answer = {**asdict(work), "root_sha256": root}
 
     def show() -> None:
@@ -235,6 +251,9 @@ def qa_gen(
     jsonl: Annotated[
         Path | None, typer.Option("--jsonl", help="Also write the questions to this file, one a line.")
     ] = None,
+    workers: WorkersOption = 0,
+    executor: ExecutorOption = "local",
+    address: AddressOption = None,
     dry_run: Estimate = False,
     rate: Rate = 10.0,
     as_json: Json = False,
@@ -245,6 +264,7 @@ def qa_gen(
     """
     from unif2ace_data.recipe import check_settings
     from unif2ace_data.run import qa_gen as stage
+    from unif2ace_data.run.executor import executor as running_on
     from unif2ace_data.run.private import recipe_at
     from unif2ace_data.run.recaption import shards_there
 
@@ -256,7 +276,8 @@ def qa_gen(
         plan = stage.estimated(out, recipe, rate)
         emit(plan, as_json, lambda: print_estimate(plan))
         return
-    done = stage.qa_gen(out, recipe, jsonl, quiet=as_json)
+    with running_on(executor, workers, address) as on:
+        done = stage.qa_gen(out, recipe, jsonl, quiet=as_json, on=on)
 
     def show() -> None:
         print(

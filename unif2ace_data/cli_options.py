@@ -11,6 +11,29 @@ from unif2ace_data.errors import UserError
 
 ShardsArgument = Annotated[Path | None, typer.Argument(help="The dataset (default: shards/).", show_default=False)]
 ShardsOption = Annotated[Path | None, typer.Option("--shards", help="The same, as an option.", show_default=False)]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="vllm: a Hub id or a folder; openai: a name that the server knows.")
+]
+UrlOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--base-url", help="openai: the server, e.g. http://127.0.0.1:8000/v1. Repeatable: several of a model."
+    ),
+]
+WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Worker processes; 0: one per core.")]
+ExecutorOption = Annotated[str, typer.Option("--executor", help="Where work runs: local or ray.")]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="ray: the cluster, e.g. auto or HOST:6379; none: one on this machine.")
+]
+PipelineOption = Annotated[str, typer.Option("--pipeline", help="A recipe: a name in pipelines/ or a YAML file.")]
+SubjectsOption = Annotated[
+    str | None, typer.Option("--subjects", help="`adults`: you know that the sources hold adults only.")
+]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in the recipe. Repeatable.")]
+Estimate = Annotated[bool, typer.Option("--dry-run", help="Count the requests, tokens and hours to come; ask nothing.")]
+Rate = Annotated[
+    float, typer.Option("--rate", min=0.001, help="Of estimates: requests a second that the model answers.")
+]
 
 
 def source_spec(text: str) -> Any:
@@ -29,7 +52,7 @@ def dataset(argument: Path | None, option: Path | None) -> Path:
     return argument or option or Path("shards")
 
 
-def model_changes(section: str, engine: str | None, model: str | None, base_url: str | None) -> list[str]:
+def model_changes(section: str, engine: str | None, model: str | None, base_url: list[str] | None) -> list[str]:
     """Options about a model as changes of the recipe."""
     from json import dumps
 
@@ -38,4 +61,4 @@ def model_changes(section: str, engine: str | None, model: str | None, base_url:
         raise UserError(f"no engine {engine!r}: one of {first}, vllm, openai", 2)
     changes = [f"{section}.engine={engine}"] if engine else []
     changes += [f"llm.model={dumps(model)}"] if model else []
-    return changes + ([f"llm.base_url={dumps(base_url)}"] if base_url else [])
+    return changes + ([f"llm.base_url={dumps(base_url if len(base_url) > 1 else base_url[0])}"] if base_url else [])

@@ -97,6 +97,15 @@ def duration(plan: dict[str, Any]) -> str:
     return f"{plan['hours']} hours" if seconds >= 360 else f"{seconds:.0f} seconds"
 
 
+def print_mirror(done: dict[str, Any]) -> None:
+    """What `build --out URL` sent."""
+    there = f", {done['visibility']}" if "visibility" in done else ""
+    print(
+        f"mirror   {done['url']}: {done['sent']} files sent ({megabytes(done['bytes_sent'])}), {done['same']} there already, "
+        f"{done['gone']} removed{there}"
+    )
+
+
 def summary_json(summary: Summary) -> dict[str, Any]:
     return {**asdict(summary), "out": str(summary.out), "work": str(summary.work)}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from unif2ace_data.errors import UserError
 from unif2ace_data.resources import resource
@@ -145,8 +145,8 @@ class Llm(Section):
 
     model: str = Field("", description="a name that the server knows, a Hub id, or a folder")
     revision: str = Field("", description="the model's revision; a local folder's is read off its files")
-    base_url: str = Field(
-        "http://127.0.0.1:8000/v1", pattern="^https?://", description="openai: where the server listens"
+    base_url: str | list[str] = Field(
+        "http://127.0.0.1:8000/v1", description="openai: where the server listens, or several of the same model"
     )
     api_key_env: str = Field("OPENAI_API_KEY", description="openai: the environment variable that holds the key")
     image_side: int = Field(512, ge=32, le=4096, description="longest side of the image that the model gets")
@@ -154,11 +154,25 @@ class Llm(Section):
     seed: int = Field(0, ge=0)
     attempts: int = Field(3, ge=1, le=10, description="seeds tried for an answer that is cut off or does not parse")
     in_flight: int = Field(
-        64, ge=1, le=4096, description="requests in flight at most; the engine room finds how many help"
+        64, ge=1, le=4096, description="requests in flight at a server at most; the engine room finds how many help"
     )
     timeout_s: float = Field(120, gt=0, description="seconds that one request may take")
     wait_s: float = Field(600, ge=0, description="seconds that a server which does not answer is waited for")
     engine_args: dict[str, Any] = Field({}, description="vllm: further arguments of vllm.LLM")
+
+    @field_validator("base_url", mode="before")
+    @classmethod
+    def _urls(cls, value: Any) -> Any:
+        listed = value if isinstance(value, list) else [value]
+        if not listed or not all(isinstance(url, str) and url.startswith(("http://", "https://")) for url in listed):
+            raise ValueError("a URL that begins with http:// or https://, or a list of such")
+        return value
+
+    @property
+    def base_urls(self) -> list[str]:
+        """Each server once, in the order given."""
+        urls = [self.base_url] if isinstance(self.base_url, str) else self.base_url
+        return list(dict.fromkeys(url.rstrip("/") for url in urls))
 
 
 class Captions(Section):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -17,6 +17,9 @@ from pydantic import Field, ValidationError, model_validator
 from unif2ace_data.errors import UserError
 from unif2ace_data.resources import resource
 from unif2ace_data.schema import Group, Model
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MIN_CASES, MIN_PRECISION, MIN_WILSON = 30, 0.9, 0.8  # what a value needs to be claimed
 MIN_OTHERS, MAX_MISTAKEN = 10, 0.5  # our addition: it must not be said of most of those that are labelled otherwise
@@ -81,6 +84,13 @@ class Weights(Model):
     scale: list[float]
     bias: list[float]
     weights: list[list[float]]  # one row per value
+
+    @functools.cached_property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """mean, scale (Q,), bias (V,), weights (V, Q), made once."""
+        import numpy as np
+
+        return np.array(self.mean), np.array(self.scale), np.array(self.bias), np.array(self.weights)
 
 
 class Entry(Model):

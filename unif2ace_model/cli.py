@@ -10,6 +10,7 @@ import typer
 
 from unif2ace_data.errors import UserError
 from unif2ace_data.program import Json, emit, run
+from unif2ace_data.storage import is_url
 
 if TYPE_CHECKING:
     from unif2ace_model.attributes import Report
@@ -45,7 +46,12 @@ Changes = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in t
 
 @app.command()
 def train(
-    shards: Annotated[Path, typer.Option("--shards", help="The dataset, with questions (qa-gen).")] = Path("shards"),
+    shards: Annotated[
+        str,
+        typer.Option(
+            "--shards", help="The dataset, with questions (qa-gen); hf://datasets/user/name or s3://… streams."
+        ),
+    ] = "shards",
     out: Annotated[Path, typer.Option("--out", help="The run's folder: checkpoints, metrics, samples.")] = Path("run"),
     preset: Annotated[
         str, typer.Option("--preset", help="A preset: a name in pipelines/ or a YAML file.")
@@ -57,12 +63,14 @@ def train(
 
     Example: `unif2ace-model train --shards shards/ --preset train-tiny --out run/`
     """
+    from unif2ace_data.release.stream import stand_in
     from unif2ace_model.config import load_preset
     from unif2ace_model.run_folder import latest
     from unif2ace_model.train import train as fit
 
     chosen = load_preset(preset, settings or [])
-    done = fit(shards, out, chosen, quiet=as_json)
+    dataset = stand_in(shards, quiet=as_json) if is_url(shards) else Path(shards)
+    done = fit(dataset, out, chosen, quiet=as_json)
     if not done.first:  # one of several ranks: rank 0 speaks
         raise typer.Exit(130 if done.stopped else 0)
     answer = {
@@ -75,7 +83,7 @@ def train(
         raise typer.Exit(130)
 
 
-def print_run(done: Trained, steps: int, checkpoint: Path, shards: Path) -> None:
+def print_run(done: Trained, steps: int, checkpoint: Path, shards: str) -> None:
     losses = [name for name in ("loss", "und", "gen_mask", "gen_score", "balance") if done.last.get(name) is not None]
     print(f"steps        {done.step} of {steps}")
     if losses:
@@ -85,7 +93,8 @@ def print_run(done: Trained, steps: int, checkpoint: Path, shards: Path) -> None
         print(f"speed        {done.last['tokens_per_second']:,.0f} tokens/s")
     print(f"checkpoint   {checkpoint}")
     if not done.stopped:
-        print(f"next         {NAME} eval --run {done.out} --shards {shards} --split test")
+        folder = "COPY" if is_url(shards) else shards  # eval reads pictures again and again, and so a folder
+        print(f"next         {NAME} eval --run {done.out} --shards {folder} --split test")
         print(f'             {NAME} generate --run {done.out} --prompt "A smiling woman." --out grid.png')
         print(f'             {NAME} answer --run {done.out} --image photo.jpg --question "Is the person smiling?"')
 

@@ -3,7 +3,8 @@
     X samples of a shard   V views   N image tokens   P patches   C channels
 
 The cache lies in `shards.work/model/` (private: features of faces are embeddings), by the hash of the shard and of what
-encoded it: a changed shard, tokenizer or network is encoded anew, everything else is taken as it is.
+encoded it: a changed shard, tokenizer or network is encoded anew, everything else is taken as it is. Of a dataset that is
+streamed (release/stream.py) the texts are kept there as well: a shard is opened once.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ from PIL import Image
 from unif2ace_data.errors import UserError
 from unif2ace_data.faces.decode import decode
 from unif2ace_data.release.read import sample_records
+from unif2ace_data.release.stream import opened_shard, streamed
 from unif2ace_data.run.progress import Progress
 from unif2ace_data.schema import SCHEMA_VERSION, Sample, Split
-from unif2ace_data.shards import read_index, read_samples
+from unif2ace_data.shards import read_index, read_samples, writing
 from unif2ace_model.config import Features, Images
 from unif2ace_model.features import FeatureNetwork, networks_of
 from unif2ace_model.image_tokenizer import ImageTokenizer, load_image_tokenizer
 
 SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 VIEW_SCALE = (0.9, 1.0)  # our choice: a view shows at least so much of the crop's side
+TEXTS = "texts.jsonl"  # of a shard that does not stay here
 ENCODE_BATCH = 16  # fixed: the same codes whatever lies in a shard
 
 
@@ -123,21 +126,26 @@ def open_dataset(shards: Path, images: Images, features: Features, quiet: bool =
     dataset.encoders |= {name: network.revision for name, network in networks.items()}
     progress = Progress("encoding", sum(int(shard["samples"]) for shard in index["shards"]), quiet)
     for number, entry in enumerate(index["shards"]):
-        path, folder = shards / entry["name"], cache / str(entry["sha256"])[:24]
+        folder = cache / str(entry["sha256"])[:24]
         folder.mkdir(exist_ok=True)
         codes_file = folder / f"codes-{short_hash(tokenizer.revision, images.size, images.views)}.npy"
         files = {"codes": codes_file}
         for name, network in networks.items():
             files[name] = folder / f"{name}-{short_hash(network.revision)}.npy"
         missing = {name: file for name, file in files.items() if not file.is_file()}
-        if missing:
-            encode_shard(path, int(entry["samples"]), missing, networks, tokenizer, images, device, progress)
+        texts = folder / TEXTS if streamed(shards) else shards / entry["name"]
+        if missing or not texts.is_file():
+            with opened_shard(shards, entry, quiet) as path:
+                if missing:
+                    encode_shard(path, int(entry["samples"]), missing, networks, tokenizer, images, device, progress)
+                if streamed(shards):
+                    keep_texts(path, texts)
         else:
             progress.advance(int(entry["samples"]), [])
         arrays = ShardArrays(**{name: np.load(file, mmap_mode="r") for name, file in files.items()})
-        records = list(read_records(path, number))
+        records = list(read_records(texts, number))
         if len(records) != len(arrays.codes):
-            raise UserError(f"{path} has {len(records)} samples, its cache {len(arrays.codes)}: delete {folder}")
+            raise UserError(f"{texts} has {len(records)} samples, its cache {len(arrays.codes)}: delete {folder}")
         dataset.records += records
         dataset.shards.append(arrays)
     progress.close()
@@ -171,16 +179,29 @@ def same_encoders(learnt: Mapping[str, str], found: Mapping[str, str]) -> None:
 
 
 def read_records(path: Path, shard: int) -> Iterator[Record]:
-    for row, found in enumerate(sample_records(path)):
-        yield Record(
-            uid=found["uid"],
-            split=found["split"],
-            caption=found["caption"],
-            qa=found["qa"],
-            attributes={a["name"]: a["value"] for a in found["attributes"] if a["validated"]},
-            shard=shard,
-            row=row,
-        )
+    """From a shard, or from the texts that were kept of one."""
+    found = kept_texts(path) if path.name == TEXTS else map(text_of, sample_records(path))
+    for row, text in enumerate(found):
+        yield Record(**text, shard=shard, row=row)
+
+
+def text_of(sample: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **{name: sample[name] for name in ("uid", "split", "caption", "qa")},
+        "attributes": {a["name"]: a["value"] for a in sample["attributes"] if a["validated"]},
+    }
+
+
+def keep_texts(path: Path, texts: Path) -> None:
+    """What `read_records` gives of a shard that does not stay, one JSON a line."""
+    with writing(texts) as file:
+        for sample in sample_records(path):
+            file.write(orjson.dumps(text_of(sample)) + b"\n")
+
+
+def kept_texts(texts: Path) -> Iterator[dict[str, Any]]:
+    with texts.open("rb") as lines:
+        yield from map(orjson.loads, lines)
 
 
 def encode_shard(

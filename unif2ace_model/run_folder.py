@@ -174,6 +174,17 @@ def state_of(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / STATE} is broken ({error}): delete {folder} to use an older checkpoint") from None
 
 
+def check_root(out: Path, root: str) -> None:
+    """Raises UserError where the run has a checkpoint, and that of another dataset."""
+    for folder in checkpoints(out)[-1:]:
+        before = state_of(folder)["dataset"]
+        if before != root:
+            raise UserError(
+                f"{out} was trained on another dataset (root {before[:12]}, this one is {root[:12]}): give another --out, or "
+                "the dataset (of a URL: the revision) that it was trained on"
+            )
+
+
 def resume_weights(out: Path, model: UniF2ace, dataset: Dataset) -> int:
     """Take up the weights of the latest checkpoint; the step to go on from. Raises UserError: another dataset or
     other weights that encoded it, a broken checkpoint.
@@ -183,11 +194,7 @@ def resume_weights(out: Path, model: UniF2ace, dataset: Dataset) -> int:
         return 0
     folder = found[-1]
     state = state_of(folder)
-    if state["dataset"] != dataset.root_sha256:
-        raise UserError(
-            f"{out} was trained on another dataset (root {state['dataset'][:12]}, this one is {dataset.root_sha256[:12]}): "
-            "give another --out"
-        )
+    check_root(out, dataset.root_sha256)
     same_encoders(state["encoders"], dataset.encoders)
     load_weights(model, folder)
     return int(state["step"])

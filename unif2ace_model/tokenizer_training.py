@@ -31,6 +31,7 @@ from tqdm import tqdm
 from unif2ace_data.errors import UserError
 from unif2ace_data.faces.decode import decode
 from unif2ace_data.recipe import Section, set_key
+from unif2ace_data.release.stream import opened_shard
 from unif2ace_data.run.progress import Progress
 from unif2ace_data.schema import SPLITS
 from unif2ace_data.shards import read_index, read_samples
@@ -180,20 +181,23 @@ def read_pictures(
     known: set[tuple[str, bytes]] = set()
     for folder, entry in entries:
         split = entry["split"]
-        for key, parts in read_samples(folder / entry["name"]):
-            if taken[split] == wanted[split]:
-                break
-            picture = (split, hashlib.sha256(parts["jpg"]).digest())
-            if picture in known:
-                continue
-            known.add(picture)
-            crop = decode(parts["jpg"]).rgb
-            if split == "train":
-                learnt.append(views_of(crop, key, settings.size + settings.shift, 1)[0])
-            if len(shown[split]) < most["test"]:
-                shown[split].append(views_of(crop, key, settings.size, 1)[0])
-            taken[split] += 1
-            progress.advance(1, [])
+        if taken[split] == wanted[split]:
+            continue
+        with opened_shard(folder, entry, quiet) as path:
+            for key, parts in read_samples(path):
+                if taken[split] == wanted[split]:
+                    break
+                picture = (split, hashlib.sha256(parts["jpg"]).digest())
+                if picture in known:
+                    continue
+                known.add(picture)
+                crop = decode(parts["jpg"]).rgb
+                if split == "train":
+                    learnt.append(views_of(crop, key, settings.size + settings.shift, 1)[0])
+                if len(shown[split]) < most["test"]:
+                    shown[split].append(views_of(crop, key, settings.size, 1)[0])
+                taken[split] += 1
+                progress.advance(1, [])
     progress.close()
     return np.stack(learnt) if learnt else np.zeros(0), {split: np.stack(rows) for split, rows in shown.items() if rows}
 

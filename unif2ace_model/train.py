@@ -32,7 +32,8 @@ from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 
 from unif2ace_data.errors import UserError
-from unif2ace_data.release.read import sample_records
+from unif2ace_data.release.read import read_mapping, sample_records
+from unif2ace_data.release.stream import streamed
 from unif2ace_data.shards import read_index
 from unif2ace_model.config import ModelConfig, Preset
 from unif2ace_model.data import Dataset, check_schema, no_samples, open_dataset
@@ -46,7 +47,16 @@ from unif2ace_model.photograph import keep_faces
 from unif2ace_model.prompts import IGNORED, Batch
 from unif2ace_model.ranks import ALONE, Ranks, ranks_of, spread, whole_model
 from unif2ace_model.routers import router_facts, token_loads
-from unif2ace_model.run_folder import Log, begin, placed, resume_optimizer, resume_weights, save, text_tokenizer
+from unif2ace_model.run_folder import (
+    Log,
+    begin,
+    check_root,
+    placed,
+    resume_optimizer,
+    resume_weights,
+    save,
+    text_tokenizer,
+)
 from unif2ace_model.run_tokenizer import provide_tokenizer, tokenizer_to_train
 from unif2ace_model.samples import write_samples
 from unif2ace_model.start import place_of, start_from
@@ -99,6 +109,9 @@ def train_in(out: Path, shards: Path, preset: Preset, quiet: bool, ranks: Ranks)
     """Train in a run's folder that nobody else writes to."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with ranks.in_turn():
+        check_root(
+            out, str(read_index(shards)["root_sha256"])
+        )  # before a shard is encoded for a run that cannot have it
         preset = provide_tokenizer(shards, out, preset, quiet)
         dataset = open_dataset(shards, preset.images, preset.features, quiet)
         text = text_tokenizer(out, dataset, preset)
@@ -174,7 +187,11 @@ def check_dataset(shards: Path) -> None:
     names = [str(entry["name"]) for entry in index["shards"] if entry["split"] == "train"]
     if not names:
         raise UserError(no_samples("train"))
-    if not any(record["qa"] for name in names for record in sample_records(shards / name)):
+    if streamed(shards):  # no shard is fetched for it; `mixture_of` says it of a split that alone has none
+        asked = read_mapping(shards / "stats.json").get("qa", {}).get("total", 1)
+    else:
+        asked = any(record["qa"] for name in names for record in sample_records(shards / name))
+    if not asked:
         raise UserError(NO_QUESTIONS)
 
 

@@ -106,6 +106,9 @@ class Liar:
     async def close(self) -> None:
         return
 
+    def servers(self) -> list[Liar]:
+        return [self]
+
     def says(self, request: Request) -> str:
         if request.image is not None:
             return self.tales[hashlib.sha256(request.image).hexdigest()].text

@@ -63,13 +63,13 @@ class LocalHub(Store):
 
     __enter__, __exit__ = start, stop
 
-    def fault(self, pattern, status=503, times=1, skip=0, after=False, says="injected fault", **headers):
+    def fault(self, pattern, status=503, times=1, skip=0, after=False, cut=False, says="injected fault", **headers):
         """Fail the next `times` requests whose "METHOD /path" matches, after letting `skip` pass. status=0 drops the
-        connection; after=True does the work first (a lost answer). For 429 pass ratelimit='"api";r=0;t=1'."""
+        connection; after=True does the work first (a lost answer); cut=True hangs up in mid-answer. For 429 pass ratelimit='"api";r=0;t=1'."""
         self.faults.append(
             {
-                "re": re.compile(pattern), "status": status, "times": times, "skip": skip, "after": after,
-                "says": says, "headers": headers,
+                "re": re.compile(pattern), "status": status, "times": times, "skip": skip, "after": after or cut,
+                "cut": cut, "says": says, "headers": headers,
             }
         )  # fmt: skip
 
@@ -114,7 +114,8 @@ class Handler(Answers, BaseHTTPRequestHandler):
         if not isinstance(data, bytes):
             data = json.dumps(data).encode()
             headers.setdefault("Content_Type", "application/json")
-        if self.fault and self.fault["after"]:
+        cut = self.fault and self.fault["cut"]
+        if self.fault and self.fault["after"] and not cut:
             status, headers = self.fault["status"], self.fault["headers"]
             if status == 0:
                 return self.drop()
@@ -124,7 +125,11 @@ class Handler(Answers, BaseHTTPRequestHandler):
             self.send_header(k.replace("_", "-"), str(v))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(data)
+            self.wfile.write(data[: len(data) // 2] if cut else data)
+        if cut:
+            self.wfile.flush()
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
         return None
 
     def drop(self):

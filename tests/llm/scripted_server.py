@@ -24,8 +24,8 @@ def completion(text: str, finish: str = "stop") -> Reply:
 class ScriptedServer:
     """`reply(body, number)` gives the reply to the number-th request (from 0); raise Hang to answer never, Drop to hang up."""
 
-    def __init__(self, reply: Callable[[dict[str, Any], int], Reply], model: str = "tiny-vlm") -> None:
-        self.reply, self.model = reply, model
+    def __init__(self, reply: Callable[[dict[str, Any], int], Reply], model: str = "tiny-vlm", root: str = "") -> None:
+        self.reply, self.model, self.root = reply, model, root
         self.bodies: list[dict[str, Any]] = []
         self.answered: list[bytes] = []  # bodies that got a 200, as they came
         self.headers: list[dict[str, str]] = []
@@ -67,7 +67,8 @@ class ScriptedServer:
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
 
     async def _models(self, request: web.Request) -> web.Response:
-        return web.json_response({"data": [{"id": self.model}]})
+        told = {"root": self.root} if self.root else {}
+        return web.json_response({"data": [{"id": self.model, **told}]})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()

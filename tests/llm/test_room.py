@@ -14,6 +14,7 @@ import pytest
 from scripted_server import DROP, HANG, Reply, ScriptedServer, completion
 
 from unif2ace_data.errors import UserError
+from unif2ace_data.llm import fleet as fleet_module
 from unif2ace_data.llm import room as room_module
 from unif2ace_data.llm.crew import run_rows
 from unif2ace_data.llm.engine import Request
@@ -28,6 +29,7 @@ SETTINGS = Llm(model="tiny-vlm", attempts=3, timeout_s=5, wait_s=5, in_flight=8)
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room_module, "PAUSE", 0.05)
+    monkeypatch.setattr(fleet_module, "KNOCK", 0.05)
 
 
 @pytest.fixture
@@ -148,7 +150,7 @@ def test_a_busy_server_gets_fewer_requests_and_every_answer_arrives(serve: Any, 
     server = serve(reply)
     results, room = ask(server, tmp_path, list(range(30)))
     assert len(results) == 30 and set(results.values()) == {"x"}
-    assert room.in_flight.limit < 8 and room.accounts["draft"].again == 20
+    assert room.fleet.servers[0].places.limit < 8 and room.accounts["draft"].again == 20
 
 
 def test_a_request_that_breaks_the_server_is_tried_again_then_fails_alone(serve: Any, tmp_path: Path) -> None:

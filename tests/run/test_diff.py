@@ -24,6 +24,7 @@ from unif2ace_data.run.private import recipe_at, working_store
 from unif2ace_data.run.qa_gen import qa_gen
 from unif2ace_data.run.remove import Selector, remove
 from unif2ace_data.run.rewrite import present_shards, rewrite
+from unif2ace_data.run.splice import whole
 from unif2ace_data.schema import Sample
 from unif2ace_data.shards import read_index
 
@@ -53,7 +54,7 @@ def rewritten(out: Path, change: Any) -> None:
     with working_store(out) as store:
         shards = present_shards(store, out)
         prints = {s.name: (f"changed-{s.name}", s.texts) for s in shards}
-        rewrite(store, out, prints, shards, change, {}, lambda count: None)
+        rewrite(store, out, prints, shards, lambda shard: functools.partial(whole, change), {}, lambda count: None)
 
 
 def keys(out: Path) -> list[str]:

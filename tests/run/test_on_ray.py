@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,8 +22,18 @@ from photographs import write_photos
 from ray.cluster_utils import Cluster
 from test_resume import SETTINGS, tree
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "llm"))
+from fluent_model import fluent
+from scripted_server import ScriptedServer
+
 from unif2ace_data.errors import UserError
+from unif2ace_data.run import captioning
+from unif2ace_data.run import qa_gen as questions
+from unif2ace_data.run.executor import Executor
 from unif2ace_data.run.on_ray import cluster, map_chunks
+from unif2ace_data.run.private import recipe_at
+from unif2ace_data.run.recaption import recaption
+from unif2ace_data.verify import verify
 
 pytestmark = pytest.mark.slow
 
@@ -112,3 +124,78 @@ def test_a_cluster_that_is_not_there_is_told(tmp_path: Path, photos: Path) -> No
     said = refused.communicate(timeout=180)[1]
     assert refused.returncode == 1 and "Traceback" not in said
     assert "--address 127.0.0.1:1: no Ray cluster answers" in said
+
+
+class Killing:
+    """Ray's map_chunks that kills the second node when `after` chunks have come. `chunks`: how many came in all."""
+
+    def __init__(self, nodes: tuple[Cluster, Any], after: int) -> None:
+        self.nodes, self.after, self.chunks = nodes, after, 0
+
+    def __call__(
+        self, function: Any, items: Any, workers: int, gave_up: Any, size: int
+    ) -> Generator[list[Any], None, None]:
+        with closing(map_chunks(function, items, workers, gave_up, size)) as results:
+            for chunk in results:
+                self.chunks += 1
+                if self.chunks == self.after:
+                    self.nodes[0].remove_node(self.nodes[1], allow_graceful=False)
+                yield chunk
+
+
+@pytest.fixture
+def twins(tmp_path: Path) -> tuple[Path, Path]:
+    """A dataset of many small shards, twice."""
+    raw = write_photos(tmp_path / "raw", 40)
+    assert build(raw, tmp_path / "one" / "shards", "--set", "shards.prefix_digits=1").wait() == 0
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    return tmp_path / "one" / "shards", tmp_path / "two" / "shards"
+
+
+def test_questions_are_the_same_where_a_node_is_killed_in_mid_run(
+    twins: tuple[Path, Path], nodes: tuple[Cluster, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(questions, "SAMPLES", 1)
+    here, there = twins
+    questions.qa_gen(here, recipe_at(here), quiet=True)
+    killing = Killing(nodes, 12)
+    with cluster(nodes[0].address) as cores:
+        done = questions.qa_gen(there, recipe_at(there), quiet=True, on=Executor(cores, killing, "ray"))
+    assert done.samples < killing.chunks, "the shards were not written on the cluster"
+    assert tree(there) == tree(here) and verify(there).problems == []
+
+
+def test_captions_are_the_same_where_a_node_is_killed_in_mid_run(
+    twins: tuple[Path, Path], nodes: tuple[Cluster, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(captioning, "CROPS", 1)
+    here, there = twins
+    servers = [ScriptedServer(fluent).start() for _ in range(3)]
+    model = ["captions.engine=openai", "captions.max_chars=400", "llm.model=tiny-vlm", "llm.image_side=100"]
+
+    def asking(out: Path, *fleet: ScriptedServer) -> Any:
+        return recipe_at(out, [*model, f"llm.base_url={json.dumps([server.base_url for server in fleet])}"])
+
+    try:
+        recaption(here, asking(here, servers[0]), quiet=True)
+        killing = Killing(nodes, 12)
+        with cluster(nodes[0].address) as cores:
+            report, _ = recaption(there, asking(there, *servers[1:]), True, Executor(cores, killing, "ray"))
+        assert report.failed == {} and report.rows < killing.chunks
+        assert all(server.bodies for server in servers)
+    finally:
+        for server in servers:
+            server.close()
+    assert tree(there) == tree(here) and verify(there).problems == []
+
+
+@pytest.mark.parametrize("command", [["qa-gen"], ["caption", "--captioner", "grounded"]])
+def test_the_commands_take_the_cluster(
+    twins: tuple[Path, Path], nodes: tuple[Cluster, Any], command: list[str]
+) -> None:
+    program = [sys.executable, "-m", "unif2ace_data.cli", *command, "--shards"]
+    here, there = twins
+    assert subprocess.run([*program, str(here), "--workers", "1"]).returncode == 0
+    on_ray = ["--executor", "ray", "--address", nodes[0].address]
+    assert subprocess.run([*program, str(there), *on_ray]).returncode == 0
+    assert tree(there) == tree(here)

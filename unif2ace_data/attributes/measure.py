@@ -144,10 +144,11 @@ def fitted(fit: Fit, weights: Weights, quantities: dict[str, float]) -> dict[str
     if any(name not in quantities for name in fit.quantities):
         return None
     raw = np.array([quantities[name] for name in fit.quantities])
-    scores = (raw - np.array(weights.mean)) / np.array(weights.scale)
+    mean, scale, bias, by_value = weights.arrays
+    scores = (raw - mean) / scale
     if np.abs(scores).max() > UNUSUAL:
         return None
-    logits = np.array(weights.bias) + np.array(weights.weights) @ scores
+    logits = bias + by_value @ scores
     shares = np.exp(logits - logits.max())
     return dict(zip(weights.values, (shares / shares.sum()).tolist(), strict=True))
 

@@ -63,9 +63,10 @@ def best_draft(key: str, facts: dict[str, Phrase]) -> str:
         for attempt in range(level * DRAFTS, (level + 1) * DRAFTS):
             draft = Draft(key, attempt, facts, phrases().pronouns[gender])
             text = write(draft, level)
-            length = token_count(plain(text))
+            said = plain(text)
+            length = token_count(said)
             miss = max(0, least - length, length - MAX_TOKENS)
-            rank = (miss, clumsy(text), repeated(text))
+            rank = (miss, clumsy(said), repeated(said))
             if best is None or rank < best[0]:
                 best = (rank, text)
         if best and best[0][0] == 0:
@@ -95,16 +96,16 @@ def write(draft: Draft, level: int) -> str:
 
 def clumsy(text: str) -> int:
     """Openings that sentences share (first two words anywhere, first word in neighbours), "has … and has", length."""
-    sentences = plain(text).split(". ")
+    sentences = text.split(". ")
     words = [s.split()[:2] for s in sentences]
     shared = len(words) - len({tuple(w) for w in words})
     neighbours = sum(a[0] == b[0] for a, b in pairwise(words))
-    twice = len(re.findall(r"\b(has|have|wears?) an? [^.,;]* and \1 a", plain(text)))
+    twice = len(re.findall(r"\b(has|have|wears?) an? [^.,;]* and \1 a", text))
     return shared + neighbours + twice + max(0, len(sentences) - MAX_SENTENCES)
 
 
 def repeated(text: str) -> int:
     """How often content words return; names of the photograph count as one word."""
-    found = re.findall(r"[a-z]{4,}", plain(text).lower())
-    words = Counter("image" if w in phrases().image else w for w in found if w not in ("with", "that", "this"))
+    found, names = re.findall(r"[a-z]{4,}", text.lower()), phrases().image
+    words = Counter("image" if w in names else w for w in found if w not in ("with", "that", "this"))
     return sum(n - 1 for n in words.values())

@@ -25,6 +25,7 @@ from unif2ace_data.faces.engine import EMBEDDED, Detection, FaceEngine, Pack, fi
 from unif2ace_data.faces.mesh import FaceMesh
 from unif2ace_data.faces.nsfw import NsfwNet, nsfw_model
 from unif2ace_data.faces.quality import quality_of
+from unif2ace_data.faces.runtime import bgr_of
 from unif2ace_data.recipe import Faces
 from unif2ace_data.schema import FaceRecord, PhotoRecord
 from unif2ace_data.sources.video import candidate_frames
@@ -89,7 +90,7 @@ class Analyser:
         if self.nsfw is not None:
             record.nsfw = round(self.nsfw(decoded.rgb), 3)
 
-        bgr = np.ascontiguousarray(decoded.rgb[:, :, ::-1])
+        bgr = bgr_of(decoded.rgb)
         found = self.engine.detect(bgr, decoded.scale)
         decoded, bgr, found = self._closer(data, decoded, bgr, found)
         found.sort(key=lambda d: (-area(d), d.box.tolist()))
@@ -119,7 +120,7 @@ class Analyser:
         larger = decode(data, scale)
         ratio = larger.scale / decoded.scale
         scaled = [Detection(d.box * ratio, d.landmarks * ratio, d.score) for d in found]
-        return larger, np.ascontiguousarray(larger.rgb[:, :, ::-1]), scaled
+        return larger, bgr_of(larger.rgb), scaled
 
     def _measure(self, decoded: Decoded, bgr: np.ndarray, face: Detection) -> tuple[FaceRecord, np.ndarray]:
         scale = decoded.scale
@@ -146,7 +147,7 @@ class Analyser:
         frames = candidate_frames(data)
         best, best_score = 0, -1.0
         for position, (_, rgb) in enumerate(frames):
-            found = self.engine.detect(np.ascontiguousarray(rgb[:, :, ::-1]))
+            found = self.engine.detect(bgr_of(rgb))
             if found:
                 face = max(found, key=area)
                 score = quality_of(rgb, face.box)["sharpness"] * frontality(face.landmarks) * face.score
@@ -159,8 +160,9 @@ class Analyser:
 
 def first_look(data: bytes) -> Decoded:
     """Decode at the scale at which faces are looked for. Raises InputError."""
-    _, header = open_header(data)
-    return decode(data, base_scale(header.width, header.height, header.format))
+    opened = open_header(data)
+    header = opened[1]
+    return decode(data, base_scale(header.width, header.height, header.format), opened)
 
 
 def area(face: Detection) -> float:

@@ -108,9 +108,12 @@ def jpeg_scale(width: int, height: int, format: str, needed: float) -> float:
     return next((s for s in JPEG_SCALES if s >= needed and min(width, height) * s >= 1), 1.0)
 
 
-def decode(data: bytes, needed: float = 1.0) -> Decoded:
-    """Decode the first frame at the smallest scale >= `needed`. Raises InputError as open_header does."""
-    image, header = open_header(data)
+def decode(data: bytes, needed: float = 1.0, opened: tuple[Image.Image, Header] | None = None) -> Decoded:
+    """Decode the first frame at the smallest scale >= `needed`. Raises InputError as open_header does.
+
+    `opened`: what open_header has just given of `data`, where it was asked already.
+    """
+    image, header = opened or open_header(data)
     scale = jpeg_scale(header.width, header.height, header.format, needed)
     if header.orientation not in (1, 5) and ((header.width * scale) % 1 or (header.height * scale) % 1):
         scale = 1.0  # turned, a last column that is only part of a pixel would come first and shift the whole picture

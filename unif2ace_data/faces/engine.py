@@ -164,7 +164,7 @@ class FaceEngine:
         centre = (box[:2] + box[2:]) / 2
         warp = np.array([[scale, 0, size / 2 - centre[0] * scale], [0, scale, size / 2 - centre[1] * scale]])
         crop = cv2.warpAffine(bgr, warp, (size, size))
-        views = [self._age(view) for view in (crop, np.ascontiguousarray(crop[:, ::-1]))]
+        views = [self._age(view) for view in (crop, cv2.flip(crop, 1))]
         readings = {"expected": views[0][1], "expected_mirrored": views[1][1]}
         readings["tells_distribution"] = 0.0
         told = [(mean, p) for _, mean, p in views if p is not None]

@@ -122,7 +122,7 @@ class FaceMesh:
         region = cv2.warpAffine(
             rgb, to_image, (ROI, ROI), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
         )
-        outputs = self._landmarks(region[None].astype(np.float32) / 255)
+        outputs = self._landmarks(np.divide(region[None], 255, dtype=np.float32))
         raw = next(o for o in outputs if o.size == 478 * 3).reshape(478, 3)
         logit = max(float(o.reshape(-1)[0]) for o in outputs if o.size == 1)
         xy = raw[:, :2] @ to_image[:, :2].T + to_image[:, 2]

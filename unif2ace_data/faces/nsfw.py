@@ -9,7 +9,7 @@ import numpy as np
 
 from unif2ace_data.errors import UserError
 from unif2ace_data.faces.engine import sha256_file
-from unif2ace_data.faces.runtime import session_options
+from unif2ace_data.faces.runtime import bgr_of, session_options
 
 # Bare feet, bellies and armpits are no reason to lose a portrait.
 EXPOSED = {
@@ -45,5 +45,5 @@ class NsfwNet:
 
     def __call__(self, rgb: np.ndarray) -> float:
         """0..1 for an (H, W, 3) uint8 photo."""
-        found = self._detector.detect(np.ascontiguousarray(rgb[:, :, ::-1]))
+        found = self._detector.detect(bgr_of(rgb))
         return max((float(f["score"]) for f in found if f["class"] in EXPOSED), default=0.0)

@@ -29,6 +29,11 @@ def session_options() -> onnxruntime.SessionOptions:
     return options
 
 
+def bgr_of(rgb: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 as OpenCV and insightface want it; a tenth of the time that numpy takes to turn the channels."""
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+
+
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
     """Silence what native libraries print on file descriptor 2 while they start (an INFO line a process)."""

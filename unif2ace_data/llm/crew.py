@@ -37,7 +37,7 @@ async def drive(
     work: Callable[[EngineRoom, Item], Awaitable[Out]],
     done: Callable[[Item, Out | AnswerFailed], None],
 ) -> None:
-    most = 2 * room.in_flight.most  # some rows wait between two requests while others keep the server full
+    most = 2 * room.fleet.most  # some rows wait between two requests while others keep the servers full
     running: dict[asyncio.Task[Out], Item] = {}
 
     async def one(item: Item) -> Out:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,6 +87,10 @@ class Engine(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+    def servers(self) -> Sequence[Engine]:
+        """What answers independently of each other, each an engine by itself: this one, and others of the same model."""
+        ...
 
 
 def make_engine(kind: str, settings: Llm) -> Engine:

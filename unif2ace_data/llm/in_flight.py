@@ -1,16 +1,14 @@
-"""How many requests are in flight: as many as still make the server answer faster, at most what the recipe allows.
+"""How many requests are in flight at a server: as many as still make it answer faster, at most what the recipe allows.
 
 More requests than a server can batch only wait there. So the limit is doubled on trial, kept where the rate of answers
 grows by it and taken back where it does not, tried again now and then, and halved when the server says it is too much.
+Who gets the places is the fleet's business (fleet.py).
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 START = 32  # our choice: what one server for one GPU takes without a long queue
 GAIN = 1.05  # our choice: a step that brings less is not worth its queue
@@ -19,55 +17,30 @@ PATIENCE = 8  # windows at one limit before the next step is tried again: the lo
 
 
 class InFlight:
-    """A semaphore whose limit follows the server."""
+    """The limit of one server, which follows it. `running`: requests that it has now."""
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.most = most
         self.limit = min(START, most)
         self.running = 0
-        self.peak = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.crowded = False  # somebody waited in this window: the limit was what held the rate down
         self._clock = clock
         self._window_start = clock()
         self._answers = 0
         self._warming = 0  # answers to requests that were sent under another limit
-        self._crowded = False  # somebody waited in this window: the limit was what held the rate down
         self._before = 0  # the limit before the present trial; 0: no trial
         self._rate = 0.0  # of answers, before the present trial
         self._stayed = PATIENCE
         self._halved_at = float("-inf")
 
-    @contextlib.asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        if self.running >= self.limit:
-            self._crowded = True
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():  # the turn was given and is passed on
-                    self.running -= 1
-                    self._wake()
-                raise
-        else:
-            self.running += 1
-        self.peak = max(self.peak, self.running)
-        try:
-            yield
-        finally:
-            self.running -= 1
-            self._wake()
+    def has_room(self) -> bool:
+        return self.running < self.limit
 
-    def _wake(self) -> None:
-        while self._waiting and self.running < self.limit:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                self.running += 1
-                turn.set_result(None)
+    def answered(self, waiting: bool) -> None:
+        """Count one answer; at the end of a window (as many answers as the limit) decide about the next.
 
-    def answered(self) -> None:
-        """Count one answer; at the end of a window (as many answers as the limit) decide about the next."""
+        `waiting`: somebody waits for a place.
+        """
         if self._warming:
             self._warming -= 1
             self._window_start = self._clock()
@@ -76,8 +49,8 @@ class InFlight:
         if self._answers < max(self.limit, 8):
             return
         now = self._clock()
-        rate, crowded = self._answers / max(now - self._window_start, 1e-9), self._crowded
-        self._window_start, self._answers, self._crowded = now, 0, bool(self._waiting)
+        rate, crowded = self._answers / max(now - self._window_start, 1e-9), self.crowded
+        self._window_start, self._answers, self.crowded = now, 0, waiting
         if self._before and rate <= GAIN * self._rate:
             self._set(self._before)
             self._before, self._stayed = 0, 0
@@ -91,7 +64,6 @@ class InFlight:
     def _set(self, limit: int) -> None:
         self._warming = max(self.limit, limit)
         self.limit = limit
-        self._wake()
 
     def too_much(self) -> None:
         """The server refused: half as many from now on."""

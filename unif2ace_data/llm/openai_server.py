@@ -8,6 +8,7 @@ import os
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -21,15 +22,25 @@ MESSAGE = 300  # characters of a server's own words that a message repeats
 
 
 class OpenAIServer:
-    """One connection pool for the run. The key is read from the environment and goes to `base_url` alone."""
+    """One connection pool for the run. The key is read from the environment and goes to `base_url` alone.
+
+    Of several servers in the settings it is the first; `servers` gives all of them.
+    """
 
     def __init__(self, settings: Llm) -> None:
         self.settings = settings
         self.model = settings.model
         self.revision = settings.revision or folder_revision(settings.model)
         self.most = settings.in_flight
-        self.base_url = settings.base_url.rstrip("/")
+        self.base_url = settings.base_urls[0]
         self._session: aiohttp.ClientSession | None = None
+        self._loaded: dict[str, str] = {}  # by server of the fleet: what it says it has loaded under the model's name
+
+    def servers(self) -> list[OpenAIServer]:
+        others = [OpenAIServer(self.settings.model_copy(update={"base_url": u})) for u in self.settings.base_urls[1:]]
+        for other in others:
+            other._loaded = self._loaded
+        return [self, *others]
 
     def session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -44,7 +55,10 @@ class OpenAIServer:
         return self._session
 
     async def open(self) -> None:
-        """Ask for the list of models; servers without one are taken at their word."""
+        """Ask for the list of models; servers without one are taken at their word.
+
+        `vllm serve` also tells what it loaded under that name (`root`): that must be the same at all servers.
+        """
         status, data = await self._call("GET", "/models", None)
         listed = data.get("data") if isinstance(data, dict) else None
         names = [m.get("id", "") for m in listed if isinstance(m, dict)] if isinstance(listed, list) else []
@@ -54,6 +68,16 @@ class OpenAIServer:
                 "name one of these with --model",
                 2,
             )
+        roots = [str(m.get("root") or "") for m in listed or [] if isinstance(m, dict) and m.get("id") == self.model]
+        if status == 200 and roots and roots[0]:
+            self._loaded[self.base_url] = Path(roots[0]).name  # a folder may lie elsewhere on another machine
+        for url, loaded in self._loaded.items():
+            if loaded != self._loaded.get(self.base_url, loaded):
+                raise UserError(
+                    f"{self.base_url} serves {self._loaded[self.base_url]} as {self.model!r}, and {url} serves {loaded}: "
+                    "all servers must serve the same model",
+                    2,
+                )
 
     async def answer(self, request: Request) -> Answer:
         started = time.monotonic()

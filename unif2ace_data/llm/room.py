@@ -7,21 +7,20 @@ What can go wrong, and what is done:
     busy (429, 503)                    fewer requests in flight, asked again when the server says, or later and later
     nobody answers                     everything waits until somebody does; after `wait_s` the run ends with UserError
     wrong key, no such model           the run ends with UserError
+Where several servers answer (fleet.py), what one of them failed is asked again at another, without a pause.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from unif2ace_data.errors import UserError
 from unif2ace_data.llm.engine import Answer, Broken, Busy, Engine, Refused, Request, Unreachable, keyed_model
-from unif2ace_data.llm.in_flight import InFlight
+from unif2ace_data.llm.fleet import Fleet, Server, gone
 from unif2ace_data.llm.journal import Journal
 from unif2ace_data.recipe import Llm
 
@@ -62,12 +61,9 @@ class EngineRoom:
     def __init__(self, engine: Engine, journal: Journal, settings: Llm) -> None:
         self.engine, self.journal, self.settings = engine, journal, settings
         self.model = keyed_model(engine.model)
-        self.in_flight = InFlight(min(engine.most, settings.in_flight))
+        self.fleet = Fleet(engine, settings)
         self.accounts: dict[str, Account] = {}
         self._pending: dict[str, asyncio.Future[Answer]] = {}
-        self._opened = False
-        self._opening = asyncio.Lock()
-        self._outage: asyncio.Task[None] | None = None
         self._since = time.monotonic()
 
     def seconds(self) -> float:
@@ -93,9 +89,7 @@ class EngineRoom:
         )
 
     async def close(self) -> None:
-        if self._outage is not None:
-            self._outage.cancel()
-        await self.engine.close()
+        await self.fleet.close()
 
     # ---------------------------------------------------------------- one request
 
@@ -124,82 +118,49 @@ class EngineRoom:
             del self._pending[key]
 
     async def _fetch(self, request: Request, account: Account) -> Answer:
-        await self._open()
-        pause, broken, lost, refused_since = PAUSE, 0, 0, None
+        await self.fleet.open()
+        pause, broken, lost, refused_since, why = PAUSE, 0, 0, None, ""
+        tried: set[Server] = set()  # servers that failed this request
         while True:
-            if self._outage is not None:
-                await asyncio.shield(self._outage)
+            later = pause * random.uniform(0.5, 1.5)
             try:
-                async with self.in_flight.slot():
+                async with self.fleet.turn(tried) as server:
+                    if lost >= LOST:  # with a server that answers others
+                        account.failed += 1
+                        raise AnswerFailed(request.stage, f"the connection was lost {lost} times ({why})")
                     account.asked += 1
-                    answer = await self.engine.answer(request)
-                self.in_flight.answered()
+                    answer = await server.engine.answer(request)
+                self.fleet.answered(server)
                 account.prompt_tokens += answer.prompt_tokens
                 account.completion_tokens += answer.completion_tokens
                 account.request_seconds += answer.seconds
                 return answer
             except Busy as error:
-                self.in_flight.too_much()
+                self.fleet.too_much(server)
                 refused_since = refused_since or time.monotonic()
                 left = refused_since + self.settings.wait_s - time.monotonic()
                 if left <= 0:
                     raise gone(
                         f"the server has been refusing requests for {self.settings.wait_s:g} s ({error})"
                     ) from None
-                later = error.after if error.after is not None else pause * random.uniform(0.5, 1.5)
-                await asyncio.sleep(min(later, left))
+                later = min(error.after if error.after is not None else later, left)
             except Broken as error:
                 broken += 1
                 if broken >= self.settings.attempts:
                     account.failed += 1
                     raise AnswerFailed(request.stage, f"{error} ({broken} times)") from None
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
             except Unreachable as error:
-                lost += 1
-                await self._wait_for_server(str(error))
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-                if lost >= LOST:
-                    account.failed += 1
-                    raise AnswerFailed(request.stage, f"the connection was lost {lost} times ({error})") from None
+                lost, why = lost + 1, str(error)
+                self.fleet.lost(server, why)
             except Refused as error:
                 account.failed += 1
                 raise AnswerFailed(request.stage, f"refused: {error}") from None
-            pause = min(2 * pause, LONGEST_PAUSE)
+            tried.add(server)
+            if not self.fleet.others(tried):
+                tried.clear()
+                await asyncio.sleep(later)
+                pause = min(2 * pause, LONGEST_PAUSE)
             account.again += 1
-
-    async def _open(self) -> None:
-        async with self._opening:
-            if not self._opened:
-                try:
-                    await self.engine.open()
-                except (Unreachable, Busy, Broken, Refused) as error:
-                    await self._wait_for_server(str(error))
-                self._opened = True
-
-    async def _wait_for_server(self, why: str) -> None:
-        """Wait until the server answers again; all who wait share one who knocks. Raises UserError after `wait_s`."""
-        if self._outage is None:
-            self._outage = asyncio.create_task(self._knock(why))
-        await asyncio.shield(self._outage)
-
-    async def _knock(self, why: str) -> None:
-        started, pause = time.monotonic(), PAUSE
-        print(f"no answer: {why}; waiting up to {self.settings.wait_s:g} s (llm.wait_s), Ctrl-C ends", file=sys.stderr)
-        while True:
-            try:
-                await self.engine.open()
-                self._outage = None
-                return
-            except (Unreachable, Busy, Broken, Refused) as error:
-                why = str(error)
-            if time.monotonic() - started > self.settings.wait_s:
-                raise gone(f"no answer from the server for {self.settings.wait_s:g} s ({why})")
-            await asyncio.sleep(min(pause, max(0.1, started + self.settings.wait_s - time.monotonic())))
-            pause = min(2 * pause, LONGEST_PAUSE / 2)
 
     def _account(self, request: Request) -> Account:
         return self.accounts.setdefault(request.stage, Account())
-
-
-def gone(what: str) -> UserError:
-    return UserError(f"{what}. Every answer that arrived is kept: start the server and run the same command again")

@@ -82,6 +82,9 @@ class InProcessVllm:
         self._thread.shutdown(wait=True)
         self._llm = None
 
+    def servers(self) -> list[InProcessVllm]:
+        return [self]
+
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         while True:

@@ -7,14 +7,14 @@ in one sample; each goes or stays by itself.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import orjson
 
 from unif2ace_data.schema import QA, Sample
 
 FROM_EVIDENCE, FROM_CAPTION = "evidence", "caption"
-RESTS_ON = {FROM_EVIDENCE: {"attributes"}, FROM_CAPTION: {"attributes", "caption", "claims"}}
+RESTS_ON = {FROM_EVIDENCE: ("attributes",), FROM_CAPTION: ("attributes", "caption", "claims")}  # as a record has them
 
 
 def basis_of(sample: Sample, kind: str) -> str:
@@ -24,8 +24,23 @@ def basis_of(sample: Sample, kind: str) -> str:
 
 
 def hashed(sample: Sample, kind: str) -> str:
-    record = orjson.dumps(sample.model_dump(include=RESTS_ON[kind]))
+    record = orjson.dumps({name: getattr(sample, name) for name in RESTS_ON[kind]}, default=vars)
     return f"{kind}:{hashlib.sha256(record).hexdigest()[:32]}"
+
+
+def rests_unchanged(fields: Mapping[str, bytes], basis: str) -> bool:
+    """Whether all of `basis` is the same in a sample given as the fields of its record, each as JSON."""
+    return all(hashed_fields(fields, known.partition(":")[0]) == known for known in basis.split())
+
+
+def hashed_fields(fields: Mapping[str, bytes], kind: str) -> str:
+    """`hashed`, of bytes that are never read."""
+    digest = hashlib.sha256()
+    for name, mark in zip(RESTS_ON[kind], (b"{", b",", b","), strict=False):
+        digest.update(mark + orjson.dumps(name) + b":")
+        digest.update(fields[name])
+    digest.update(b"}")
+    return f"{kind}:{digest.hexdigest()[:32]}"
 
 
 def basis_of_all(sample: Sample, questions: Iterable[QA]) -> str:

@@ -13,6 +13,7 @@ from unif2ace_data.release.annotations_index import AnnotationsIndex
 from unif2ace_data.release.hub_client import TYPE, checked_repo, hub_client, look, patiently
 from unif2ace_data.release.hub_plan import parts
 from unif2ace_data.shards import ANNOTATIONS_KIND, INDEX, Index, root_hash
+from unif2ace_data.storage import refuse_url
 from unif2ace_data.verify import check_file
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def pull(repo: str, out: Path, revision: str | None = None, quiet: bool = False)
     Raises UserError.
     """
     checked_repo(repo)
+    refuse_url(out)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UserError(f"{out} is not empty: give --out a folder that does not exist yet", 2)
     api = hub_client(quiet)

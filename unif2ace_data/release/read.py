@@ -21,12 +21,14 @@ from pydantic import ValidationError
 from unif2ace_data.errors import UserError
 from unif2ace_data.schema import SPLITS, Sample
 from unif2ace_data.shards import BLOCK
+from unif2ace_data.storage import refuse_url
 
 SHARD_NAME = re.compile(rf"({'|'.join(SPLITS)})-\d{{6,}}")
 
 
 def shard_paths(out: Path) -> list[Path]:
     """`{split}-NNNNNN.tar` of a dataset: train, validation, test, each by name. UserError where `out` is no dataset."""
+    refuse_url(out)
     if not out.is_dir():
         raise UserError(f"no dataset at {out}: there is no such folder", 2)
     found = [path for path in out.glob("*.tar") if SHARD_NAME.fullmatch(path.stem)]
@@ -91,10 +93,16 @@ def mapped(shard: Path) -> Iterator[mmap.mmap]:
 
 def sample_records(shard: Path) -> Iterator[dict[str, Any]]:
     """Every `{key}.json` of a shard as a plain dict, unchecked: `verify` checks, this is for counting."""
+    for name, data in sample_jsons(shard):
+        yield parse_record(shard, name, data)
+
+
+def sample_jsons(shard: Path) -> Iterator[tuple[str, bytes]]:
+    """The name and the bytes of every `{key}.json` of a shard."""
     with mapped(shard) as data:
         for name, start, end in walk(shard, data):
             if name.endswith(".json"):
-                yield parse_record(shard, name, data[start:end])
+                yield name, data[start:end]
 
 
 def parse_record(shard: Path, name: str, data: bytes) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from unif2ace_data.errors import InputError, UserError
 from unif2ace_data.faces.align import encode_jpeg
 from unif2ace_data.faces.analyse import TINY, first_look
 from unif2ace_data.faces.engine import Detection, FaceEngine
+from unif2ace_data.faces.runtime import bgr_of
 from unif2ace_data.recipe import SourceSpec
 from unif2ace_data.run.embeddings import Faces, Measurer, Part, Shown, cached, keep, picture_hashes, stacked
 from unif2ace_data.run.progress import Progress
@@ -71,7 +72,7 @@ def look_at(refs: list[InputRef], engine: FaceEngine, progress: Progress) -> Par
         rgb, faces = faces_in(ref, engine)
         for number, face in enumerate(faces):
             keys.append(f"{ref.source_id}#{number}")
-            vectors.append(engine.embed(np.ascontiguousarray(rgb[:, :, ::-1]), face.landmarks))
+            vectors.append(engine.embed(bgr_of(rgb), face.landmarks))
             hashes.append(picture_hashes(around(rgb, face)))
         progress.advance(1, [] if faces else ["no_face"])
     return Part(keys, stacked(vectors), np.array(hashes, np.uint64).reshape(-1, 2), len(keys))
@@ -83,7 +84,7 @@ def faces_in(ref: InputRef, engine: FaceEngine) -> tuple[np.ndarray, list[Detect
         decoded = first_look(read_input(ref))
     except InputError:
         return np.zeros((1, 1, 3), np.uint8), []
-    found = engine.detect(np.ascontiguousarray(decoded.rgb[:, :, ::-1]), decoded.scale)
+    found = engine.detect(bgr_of(decoded.rgb), decoded.scale)
     found = [face for face in found if max(np.ptp(face.box[::2]), np.ptp(face.box[1::2])) >= TINY]
     found.sort(key=lambda face: (-float(np.ptp(face.box[::2]) * np.ptp(face.box[1::2])), face.box.tolist()))
     return decoded.rgb, found

@@ -136,7 +136,9 @@ def build(
         clock.lap("describing")
         asked = ModelWork()
         if engine is not None:
-            asked = caption_missing(store, recipe, engine, decision.kept, crops_id, evidence_id, texts_id, log, quiet)
+            asked = caption_missing(
+                store, recipe, engine, decision.kept, crops_id, evidence_id, texts_id, on, log, quiet
+            )
         clock.lap("captioning")
         packing.set_text_facts(store, decision.kept, texts_id)
         ledger = store.folder / "ledger.new.parquet"  # takes its name when the dataset that it tells of is published

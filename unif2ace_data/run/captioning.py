@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,12 +29,14 @@ from unif2ace_data.llm.room import Account, AnswerFailed, EngineRoom
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.run.decide import Row
 from unif2ace_data.run.estimate import CAPTION_STAGES, estimate, scaled_plan
+from unif2ace_data.run.executor import Executor
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.schema import Attribute
 
 VERSION = 1  # raise it when the same answers would give other captions
 FAILED = "caption_failed"  # the ledger's reason
+CROPS, SECONDS = 16, 0.005  # our choice: crops that a worker scales at a time, and what one takes
 
 Item = TypeVar("Item")
 
@@ -50,7 +54,7 @@ class ModelWork:
     notes: list[str] = field(default_factory=list)
 
     def count(self, room: EngineRoom) -> None:
-        self.accounts, self.in_flight, self.seconds = room.accounts, room.in_flight.peak, round(room.seconds(), 1)
+        self.accounts, self.in_flight, self.seconds = room.accounts, room.fleet.peak, round(room.seconds(), 1)
 
 
 def caption_engine(recipe: Recipe) -> Engine | None:
@@ -122,6 +126,29 @@ def scaled(jpeg: bytes, side: int) -> bytes:
     return encode_jpeg(np.asarray(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)), 95)
 
 
+def scaled_all(
+    items: Iterable[tuple[Item, bytes]], count: int, recipe: Recipe, on: Executor
+) -> Iterator[tuple[Item, bytes]]:
+    """Each of `count` items with its crop as the model gets it, in any order; by workers, where there is something to scale."""
+    side, waiting = recipe.llm.image_side, dict[int, Item]()
+
+    def jobs() -> Iterator[tuple[int, bytes]]:
+        for number, (item, jpeg) in enumerate(items):
+            waiting[number] = item
+            yield number, jpeg
+
+    crew = on.for_work(SECONDS * count) if side < recipe.faces.align.size else Executor()
+    with closing(
+        crew.spread(partial(scale_chunk, side), jobs(), count, CROPS, lambda job: "a crop to be scaled")
+    ) as chunks:
+        for number, image in (pair for chunk in chunks for pair in chunk):
+            yield waiting.pop(number), image
+
+
+def scale_chunk(side: int, jobs: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    return [(number, scaled(jpeg, side)) for number, jpeg in jobs]
+
+
 def text_with(subject: Subject, written: Written, said: list[Said], complexion: bool) -> bytes:
     """A text as the store keeps it (captions/text.py). `said`: what people say of the sample, which the model did not read."""
     caption, claims, captioner = caption_after(
@@ -138,7 +165,8 @@ def text_with(subject: Subject, written: Written, said: list[Said], complexion: 
 
 
 def caption_missing(
-    store: WorkStore, recipe: Recipe, engine: Engine, kept: list[Row], crops: str, base: str, texts: str, log: Log, quiet: bool
+    store: WorkStore, recipe: Recipe, engine: Engine, kept: list[Row], crops: str, base: str, texts: str, on: Executor, log: Log,
+    quiet: bool,
 ) -> ModelWork:  # fmt: skip
     """Caption the kept rows that have no text under `texts` yet. `base`: the texts that hold their evidence.
 
@@ -151,13 +179,16 @@ def caption_missing(
     report.at_hand = len(kept) - len(todo)
     progress = Progress("captioning", len(todo), quiet)
 
-    def subjects() -> Iterator[tuple[Row, Subject]]:
+    def described() -> Iterator[tuple[tuple[Row, list[Attribute]], bytes]]:
         for row in todo:
             text, crop = store.text(row.key, base, hashes[row.source_id]), store.crop(row.key, crops)
             if text is None or crop is None:
                 raise UserError(f"{store.folder} lost the measurements of {row.source_id}: run the build again")
-            evidence = [Attribute.model_validate(a) for a in orjson.loads(text)["attributes"]]
-            yield row, Subject(row.key, scaled(crop[0], recipe.llm.image_side), evidence, notes[row.source_id].captions)
+            yield (row, [Attribute.model_validate(a) for a in orjson.loads(text)["attributes"]]), crop[0]
+
+    def subjects() -> Generator[tuple[Row, Subject], None, None]:
+        for (row, evidence), image in scaled_all(described(), len(todo), recipe, on):
+            yield row, Subject(row.key, image, evidence, notes[row.source_id].captions)
 
     def done(row: Row, subject: Subject, result: Written | AnswerFailed) -> None:
         if isinstance(result, AnswerFailed):
@@ -170,7 +201,8 @@ def caption_missing(
         progress.advance(1, [result.stage] if isinstance(result, AnswerFailed) else [])
 
     if todo:
-        caption_rows(store.folder, recipe, engine, subjects(), done, report)
+        with closing(subjects()) as asked_about:
+            caption_rows(store.folder, recipe, engine, asked_about, done, report)
     progress.close()
     return report
 

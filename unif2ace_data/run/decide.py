@@ -63,12 +63,12 @@ class Row:
 
 @dataclass(slots=True)
 class Standing:
-    """A face that passed the filters; `photo` numbers the photo it comes from."""
+    """A face that passed the filters; `photo` numbers the photo it comes from. `embedding`: (D,) float32, as bytes."""
 
     row: Row
-    phash: str
+    phash: int
     photo: int
-    embedding: np.ndarray
+    embedding: bytes
 
 
 @dataclass(slots=True)
@@ -88,8 +88,37 @@ class Decision:
         return Counter(row.reason for row in self.rows if row.status != "kept")
 
 
+@dataclass(slots=True)
+class Filtered:
+    """What the filters leave, before faces are compared with each other.
+
+    `released`: test faces of an earlier release; `lost_tests`: those of its test samples that could not be measured.
+    """
+
+    rows: list[Row]
+    standing: list[Standing]
+    released: list[np.ndarray]
+    lost_tests: int
+
+
 def decide(store: WorkStore, config: str, recipe: Recipe, pack: Pack) -> Decision:
     """The whole ledger, rows sorted by key (or hash) and source id; splits of the kept."""
+    found = filtered(store, config, recipe)
+    drop_duplicates(found.standing, recipe, pack)
+    kept = [s for s in found.standing if s.row.status == "kept"]
+    notes = set_splits(kept, found.released, recipe, pack, settled_splits(store, recipe))
+    notes += gate_note(found.rows) + open_gate_notes(recipe)
+    if found.lost_tests:
+        notes.append(
+            f"{found.lost_tests} test samples of the earlier release could not be read or show no face: their people may have "
+            "gone to another split"
+        )
+    found.rows.sort(key=lambda row: (row.key or row.sha256[:32], row.face, row.source_id))
+    return Decision(found.rows, notes)
+
+
+def filtered(store: WorkStore, config: str, recipe: Recipe) -> Filtered:
+    """A row for every input (several where each face is a sample), by what the filters say of each photo alone."""
     rows: list[Row] = []
     standing: list[Standing] = []
     released: list[np.ndarray] = []
@@ -108,7 +137,9 @@ def decide(store: WorkStore, config: str, recipe: Recipe, pack: Pack) -> Decisio
             row.vouched = recipe.subjects == "adults" or gate.adults
             rows.append(row)
             if row.status == "kept":
-                standing.append(Standing(row, record.phash, photo_number, embeddings[face_index]))
+                standing.append(
+                    Standing(row, int(record.phash or "0", 16), photo_number, embeddings[face_index].tobytes())
+                )
         for ref, copy, _ in analysed[1:]:
             drop = Drop("exact_duplicate", 0, 0, f"same bytes as {first.source_id}")
             rows.append(photo_row(ref, copy, "dropped", drop))
@@ -130,17 +161,7 @@ def decide(store: WorkStore, config: str, recipe: Recipe, pack: Pack) -> Decisio
             settle_copies()
         analysed.append((ref, record, embeddings))
     settle_copies()
-    drop_duplicates(standing, recipe, pack)
-    kept = [s for s in standing if s.row.status == "kept"]
-    notes = set_splits(kept, released, recipe, pack, settled_splits(store, recipe))
-    notes += gate_note(rows) + open_gate_notes(recipe)
-    if lost_tests:
-        notes.append(
-            f"{lost_tests} test samples of the earlier release could not be read or show no face: their people may have gone "
-            "to another split"
-        )
-    rows.sort(key=lambda row: (row.key or row.sha256[:32], row.face, row.source_id))
-    return Decision(rows, notes)
+    return Filtered(rows, standing, released, lost_tests)
 
 
 def gate_notes(copies: list[InputRef]) -> Annotations:
@@ -171,6 +192,8 @@ def face_rows(ref: InputRef, record: PhotoRecord, gate: Annotations, recipe: Rec
 
 def neighbour_drop(index: int, record: PhotoRecord, gate: Annotations, recipe: Recipe) -> Drop | None:
     """A crop reaches beyond its own face: nobody whom the adult gate keeps out may stand in somebody else's."""
+    if len(record.faces) == 1:
+        return None
     quad = np.array(record.faces[index].quad)
     for other, face in enumerate(record.faces):
         if other != index and (refused := adult(face, record, gate, recipe)) and touches(quad, face):
@@ -215,7 +238,7 @@ def drop_duplicates(standing: list[Standing], recipe: Recipe, pack: Pack) -> Non
     settings = recipe.duplicates
     if settings.perceptual is not None:
         left = [s for s in standing if s.row.status == "kept"]
-        hashes = np.array([int(s.phash, 16) for s in left], np.uint64)
+        hashes = np.array([s.phash for s in left], np.uint64)
         same_face = recipe.identities.min_cosine or pack.identity_cosine
         found = perceptual_duplicates(
             hashes, photos_of(left), vectors_of(left), rank_of(left), settings.perceptual, same_face
@@ -237,7 +260,13 @@ def photos_of(standing: list[Standing]) -> np.ndarray:
 
 
 def vectors_of(standing: list[Standing]) -> np.ndarray:
-    return np.stack([s.embedding for s in standing]) if standing else np.zeros((0, 1), np.float32)
+    """(N, D) float32. One copy beside the faces' own: a million of them are half a gigabyte."""
+    if not standing:
+        return np.zeros((0, 1), np.float32)
+    vectors = np.empty((len(standing), len(standing[0].embedding) // 4), np.float32)
+    for place, one in enumerate(standing):
+        vectors[place] = np.frombuffer(one.embedding, np.float32)
+    return vectors
 
 
 def mark(standing: list[Standing], found: list[Duplicate], reason: str, threshold: float) -> None:
@@ -269,7 +298,9 @@ def set_splits(
     """Identity-disjoint splits of the kept rows, in place; returns notes. `released`: test faces of an earlier release."""
     if not kept:
         return []
-    vectors = np.concatenate([vectors_of(kept), *(r[None] for r in released)])
+    vectors = vectors_of(kept)
+    if released:
+        vectors = np.concatenate([vectors, *(r[None] for r in released)])
     clusters = cluster_identities(vectors, recipe.identities.min_cosine or pack.identity_cosine)
     held_out = {int(c) for c in clusters[len(kept) :]}
     own = [int(c) for c in clusters[: len(kept)]]

@@ -19,7 +19,7 @@ from unif2ace_data.errors import InputError, UserError
 from unif2ace_data.faces.analyse import HASHED, config_hash
 from unif2ace_data.faces.decode import decode, open_header
 from unif2ace_data.faces.engine import FaceEngine, Pack, sha256_file
-from unif2ace_data.faces.runtime import single_threaded
+from unif2ace_data.faces.runtime import bgr_of, single_threaded
 from unif2ace_data.recipe import Detector
 from unif2ace_data.release.read import parse_sample, pick
 from unif2ace_data.run.progress import Progress
@@ -190,7 +190,7 @@ def crop_vector(path: Path, key: str, jpeg: bytes, record: bytes, engine: FaceEn
         rgb = decode(jpeg).rgb
     except InputError as error:
         raise UserError(f"{path}: {key}.jpg: {error.message}; run unif2ace-data verify") from None
-    return engine.embed(np.ascontiguousarray(rgb[:, :, ::-1]), np.array(sample.face.landmarks, np.float64))
+    return engine.embed(bgr_of(rgb), np.array(sample.face.landmarks, np.float64))
 
 
 def hashes_of(path: Path, key: str, jpeg: bytes) -> tuple[int, int]:

@@ -54,6 +54,9 @@ class NobodyAnswers:
     async def close(self) -> None:
         return
 
+    def servers(self) -> list[NobodyAnswers]:
+        return [self]
+
 
 def estimate(
     journal: Path,

@@ -8,12 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any, Protocol, TypeVar
 
 from unif2ace_data.errors import UserError
 from unif2ace_data.run import local
 
 EXECUTORS = ("local", "ray")
+
+START_UP = 3.0  # our choice: seconds of work that are done before worker processes have loaded what they need
+
+Item = TypeVar("Item")
+Out = TypeVar("Out")
 
 
 class MapChunks(Protocol):
@@ -25,6 +31,7 @@ class MapChunks(Protocol):
         items: Iterable[Any],
         workers: int,
         gave_up: Callable[[Any, str], Any],
+        size: int = local.CHUNK,
     ) -> Generator[list[Any], None, None]: ...
 
 
@@ -35,6 +42,40 @@ class Executor:
     workers: int = 1
     map_chunks: MapChunks = local.map_chunks
     name: str = "local"
+
+    def for_work(self, seconds: float) -> Executor:
+        """This executor, or this process where it has done so many seconds of work before local workers have started."""
+        return Executor() if self.name == "local" and seconds < START_UP else self
+
+    def spread(
+        self,
+        function: Callable[[list[Item]], list[Out]],
+        items: Iterable[Item],
+        count: int,
+        size: int,
+        named: Callable[[Item], str],
+    ) -> Generator[list[Out], None, None]:
+        """Results of `function(chunk)` over `count` items that kill nobody, `size` a chunk, in any order.
+
+        What one process of this machine would do by itself is done in this one. Raises UserError, which tells what is
+        `named`, where an item kills its worker all the same.
+        """
+        chunks = -(-count // size)
+        if self.name == "local" and min(self.workers, chunks) <= 1:
+            return in_this_process(function, items, size)
+
+        def gave_up(item: Item, why: str) -> Out:
+            raise UserError(f"{named(item)}: {why}. Nothing in the dataset was changed; has the machine enough memory?")
+
+        return self.map_chunks(function, items, max(1, min(self.workers, chunks)), gave_up, size)
+
+
+def in_this_process(
+    function: Callable[[list[Item]], list[Out]], items: Iterable[Item], size: int
+) -> Generator[list[Out], None, None]:
+    source = iter(items)
+    while chunk := list(islice(source, size)):
+        yield function(chunk)
 
 
 @contextmanager

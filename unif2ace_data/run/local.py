@@ -37,11 +37,12 @@ def map_chunks(
     items: Iterable[Item],
     workers: int,
     gave_up: Callable[[Item, str], Out],
+    size: int = CHUNK,
 ) -> Generator[list[Out], None, None]:
     """Results of `function(chunk)` as they finish, in any order. `gave_up(item, why)` stands in for a killer input.
 
-    Exceptions that `function` raises (UserError) end the iteration. Whoever may leave early (an exception, Ctrl-C)
-    closes the generator: that ends the workers in the middle of whatever they do, and waits for their end.
+    `size`: items a chunk. Exceptions that `function` raises (UserError) end the iteration. Whoever may leave early (an
+    exception, Ctrl-C) closes the generator: that ends the workers in the middle of whatever they do, and waits for their end.
     """
     source = iter(items)
     alone: list[tuple[Item, int]] = []  # inputs of a pool that broke, each tried by itself; deaths seen alone
@@ -50,7 +51,7 @@ def map_chunks(
     try:
         while True:
             if not alone:
-                while len(running) < workers * AHEAD and (chunk := list(islice(source, CHUNK))):
+                while len(running) < workers * AHEAD and (chunk := list(islice(source, size))):
                     running[submit(crew, function, chunk)] = (chunk, 0)
             elif not running:
                 item, deaths = alone.pop(0)

@@ -1,9 +1,9 @@
 """The Ray executor: chunks are tasks of a cluster, a bounded number of them in flight, none of them precious.
 
-Every node sees the sources and the dataset's folder under the same paths (a shared file system) and has the same
-version of this package; results come back to the driver, which alone writes. What a lost worker or node had in flight is
-run again: after a lost node as it was, after a lost worker one input at a time, so that only the input that kills is
-given up.
+Every node sees the sources, the dataset and its private folder under the same paths (a shared file system) and has the
+same version of this package. Results come back to the driver, which alone keeps records; shards that are written anew are
+staged by workers (rewrite.py). What a lost worker or node had in flight is run again: after a lost node as it was, after
+a lost worker one input at a time, so that only the input that kills is given up.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def map_chunks(
     items: Iterable[Item],
     workers: int,
     gave_up: Callable[[Item, str], Out],
+    size: int = CHUNK,
 ) -> Generator[list[Out], None, None]:
     """As local.map_chunks: results of `function(chunk)` as they finish, in any order."""
     source = iter(items)
@@ -89,7 +90,7 @@ def map_chunks(
     try:
         while True:
             while len(running) < workers * AHEAD:
-                job = again.pop(0) if again else Job(list(islice(source, CHUNK)))
+                job = again.pop(0) if again else Job(list(islice(source, size)))
                 if not job.chunk:
                     break
                 running[task.remote(shared, str(Path.cwd()), __version__, job.chunk)] = job

@@ -51,6 +51,7 @@ SHARD_NAME = re.compile(r"(train|validation|test)-\d{6}\.tar")
 TEXT_COLUMNS = {
     "captioner": pa.string(), "claims": pa.int32(), "unverified": pa.int32(), "removed": pa.string(),
 }  # fmt: skip
+ROW_GROUP = 50_000  # rows of a ledger
 NAMES = "names"  # the fact that holds which shard has which prefix, since something was removed
 PRIVATE_COLUMNS = ("reason", "value", "threshold", "detail", "status")  # nothing to say about a kept row
 
@@ -225,7 +226,11 @@ def samples_of(
 
 def with_questions(store: WorkStore, sample: Sample) -> Sample:
     """The sample with those of the questions asked about it that rest on what is still the same."""
-    asked = store.qa(sample.uid)
+    return with_these(store.qa(sample.uid), sample)
+
+
+def with_these(asked: tuple[str, bytes] | None, sample: Sample) -> Sample:
+    """The same, of what the store has (WorkStore.qa)."""
     if asked is None:
         return sample.model_copy(update={"qa": []})
     basis, questions = asked[0], [QA.model_validate(q) for q in orjson.loads(asked[1])]
@@ -383,15 +388,19 @@ def ledger_part(out: Path, shard: str) -> Path:
 
 def write_ledger(path: Path, rows: list[Row], public: bool) -> str:
     """Write rows as parquet, in the order given; returns the file's SHA-256. `public`: a kept row's columns only."""
-    columns = [f for f in fields(Row) if not (public and f.name in PRIVATE_COLUMNS)]
-    arrays = [pa.array([getattr(row, f.name) for row in rows], ARROW_TYPES[str(f.type)]) for f in columns]
-    return write_table(path, pa.table(arrays, names=[f.name for f in columns]))
+    columns = {f.name: ARROW_TYPES[str(f.type)] for f in fields(Row) if not (public and f.name in PRIVATE_COLUMNS)}
+    with writing(path) as file, pq.ParquetWriter(file, pa.schema(columns), compression="zstd") as writer:
+        for start in range(0, max(1, len(rows)), ROW_GROUP):  # never all of a million rows beside the rows themselves
+            some = rows[start : start + ROW_GROUP]
+            arrays = [pa.array([getattr(row, name) for row in some], kind) for name, kind in columns.items()]
+            writer.write_table(pa.table(arrays, names=list(columns)), ROW_GROUP)
+    return sha256_file(path)
 
 
 def write_table(path: Path, table: pa.Table) -> str:
     """Write a ledger; returns the file's SHA-256."""
     with writing(path) as file:
-        pq.write_table(table, file, compression="zstd", row_group_size=50_000)
+        pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP)
     return sha256_file(path)
 
 

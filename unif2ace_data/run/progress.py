@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter
@@ -11,21 +12,47 @@ from typing import Any
 import orjson
 from tqdm import tqdm
 
+from unif2ace_data.errors import UserError
+
 PLAIN_EVERY = 10.0  # seconds between plain lines
 
 
 class Log:
-    """JSON lines in `shards.work/log.jsonl`: one event a line, appended across runs."""
+    """JSON lines in `shards.work/log.jsonl`: one event a line, appended across runs.
+
+    Raises UserError where the disk does not take a line.
+    """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._file = path.open("ab", buffering=0)
+        if ends_within_a_line(path):  # the disk was full: what comes now must not be lost with it
+            self._append(b"\n")
 
     def write(self, event: str, **facts: Any) -> None:
         line = {"time": round(time.time(), 3), "event": event, **facts}
-        self._file.write(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        self._append(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+
+    def _append(self, data: bytes) -> None:
+        try:
+            while data:  # a disk that is nearly full takes a part
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            why = error.strerror or error
+            raise UserError(
+                f"cannot write {self._path}: {why}. Finished work is kept; mend this and run the command again"
+            ) from None
 
     def close(self) -> None:
         self._file.close()
+
+
+def ends_within_a_line(path: Path) -> bool:
+    if path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
 
 
 class Progress:

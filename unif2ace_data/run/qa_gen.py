@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -15,23 +16,21 @@ from unif2ace_data.errors import UserError
 from unif2ace_data.llm.engine import Engine, make_engine
 from unif2ace_data.llm.journal import JOURNAL
 from unif2ace_data.llm.prompts import QA_PROMPTS, load_prompts
-from unif2ace_data.qa.basis import basis_of_all
 from unif2ace_data.qa.generate import balanced_together, plan_of
 from unif2ace_data.qa.jsonl import write_jsonl
 from unif2ace_data.qa.llm import ask_questions
 from unif2ace_data.qa.ration import Published, publish
-from unif2ace_data.qa.templates import in_order
 from unif2ace_data.recipe import Recipe
-from unif2ace_data.release.read import sample_records
+from unif2ace_data.release.read import sample_jsons, sample_records
 from unif2ace_data.run.describe import llm_told
 from unif2ace_data.run.estimate import QA_STAGES, estimate
-from unif2ace_data.run.pack import fingerprint_with, with_questions
+from unif2ace_data.run.executor import Executor
+from unif2ace_data.run.pack import fingerprint_with
 from unif2ace_data.run.private import work_folder, working_store
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.qa_model import (
     TOO_COMMON,
     QaSummary,
-    as_bytes,
     ask_model,
     count_dropped,
     passed_in,
@@ -40,8 +39,10 @@ from unif2ace_data.run.qa_model import (
     stage_of,
     tell,
 )
-from unif2ace_data.run.rewrite import ASKED, Shard, finish, present_shards, rewrite
+from unif2ace_data.run.rewrite import ASKED, HERE, Shard, finish, present_shards, rewrite
+from unif2ace_data.run.splice import Change, asked_anew
 from unif2ace_data.run.store import WorkStore
+from unif2ace_data.run.word_questions import SAMPLES, SECONDS, ToWord, word_chunk
 from unif2ace_data.shards import dataset_shards
 
 
@@ -49,8 +50,10 @@ def as_json(summary: QaSummary) -> dict[str, Any]:
     return asdict(summary)
 
 
-def qa_gen(out: Path, recipe: Recipe, jsonl: Path | None = None, quiet: bool = False) -> QaSummary:
+def qa_gen(out: Path, recipe: Recipe, jsonl: Path | None = None, quiet: bool = False, on: Executor = HERE) -> QaSummary:
     """Ask about every sample of the dataset at `out`, as `recipe.qa` and `recipe.llm` say, and rewrite its shards.
+
+    Questions are worded and shards written `on` its workers; they are chosen, and a model is asked, in this process.
 
     Nothing in `out` changes before every question stands. Raises UserError; answers that arrived are kept.
     """
@@ -67,7 +70,7 @@ def qa_gen(out: Path, recipe: Recipe, jsonl: Path | None = None, quiet: bool = F
         shards = present_shards(store, out)
         log.write("qa-gen", qa=recipe.qa.model_dump(), model=recipe.llm.model)
         store.begin_questions()
-        ask(store, out, recipe, engine, shards, summary, log, quiet)
+        ask(store, out, recipe, engine, shards, summary, on, log, quiet)
         progress = Progress("packing", summary.samples, quiet)
         changes = {"qa": recipe.qa.model_dump(exclude={"prompts"}), "resolved": {"qa": told(recipe, engine)}}
         summary.root_sha256 = rewrite(
@@ -75,15 +78,21 @@ def qa_gen(out: Path, recipe: Recipe, jsonl: Path | None = None, quiet: bool = F
             out,
             {s.name: (fingerprint_with(store, s.base, s.texts, s.keys), s.texts) for s in shards},
             shards,
-            functools.partial(with_questions, store),
+            functools.partial(change_of, store),
             changes,
             lambda n: progress.advance(n, []),
             functools.partial(take, store, changes),
+            on,
         )
         progress.close()
         if jsonl is not None:
             write_jsonl(out, jsonl)
         return summary
+
+
+def change_of(store: WorkStore, shard: Shard) -> Change:
+    """What a worker does with each record of a shard: it gets the questions that the store has."""
+    return functools.partial(asked_anew, {key: found for key in shard.keys if (found := store.qa(key)) is not None})
 
 
 def take(store: WorkStore, changes: dict[str, Any]) -> None:
@@ -111,8 +120,8 @@ def told(recipe: Recipe, engine: Engine | None) -> dict[str, Any]:
 
 
 def ask(
-    store: WorkStore, out: Path, recipe: Recipe, engine: Engine | None, shards: list[Shard], summary: QaSummary, log: Log,
-    quiet: bool,
+    store: WorkStore, out: Path, recipe: Recipe, engine: Engine | None, shards: list[Shard], summary: QaSummary,
+    on: Executor, log: Log, quiet: bool,
 ) -> None:  # fmt: skip
     """Questions of every sample into the store. What a model's checks leave open is filled from the evidence."""
     failed: frozenset[str] = frozenset()
@@ -132,7 +141,7 @@ def ask(
     failures: Counter[str] = Counter()
     for place, part in enumerate(parts):
         model = published[place] if published else None
-        failures += ask_part(store, out, recipe, part, model, failed, summary, progress)
+        failures += ask_part(store, out, recipe, part, model, failed, summary, on, progress)
     progress.close()
     if engine is None:
         count_dropped(summary, failures)
@@ -144,7 +153,7 @@ def ask(
 
 def ask_part(
     store: WorkStore, out: Path, recipe: Recipe, shards: list[Shard], published: Published | None, failed: frozenset[str],
-    summary: QaSummary, progress: Progress,
+    summary: QaSummary, on: Executor, progress: Progress,
 ) -> Counter[str]:  # fmt: skip
     """Questions that are balanced together into the store; what the templates' checks kept from being asked."""
     plan = plan_of(
@@ -152,18 +161,29 @@ def ask_part(
         recipe.qa,
         lambda key: None if key in failed else published.others(key) if published else (),
     )
-    for shard in shards:
-        with store.transaction():
-            for sample in samples_of(out / shard.name):
-                if sample.uid in failed:
-                    questions = sample.qa
-                else:
-                    mine = published.questions(sample.uid, passed_of(store, sample.uid)) if published else []
-                    questions = in_order(sample, [*mine, *plan.questions(sample, mine)])
-                summary.samples += 1
-                summary.questions += len(questions)
-                store.put_qa(sample.uid, basis_of_all(sample, questions), as_bytes(questions))
-                progress.advance(1, [])
+
+    def jobs() -> Iterator[ToWord]:
+        for shard in shards:
+            for name, record in sample_jsons(out / shard.name):
+                key = name.removesuffix(".json")
+                if key in failed:
+                    yield ToWord(key, record, None, [])
+                    continue
+                mine = published.questions(key, passed_of(store, key)) if published else []
+                yield ToWord(key, record, plan.asked[key], mine)
+
+    total = sum(len(shard.keys) for shard in shards)
+    function = functools.partial(word_chunk, plan.forms, plan.blind)
+    crew = on.for_work(SECONDS * total)
+    with closing(crew.spread(function, jobs(), total, SAMPLES, lambda job: f"the questions of {job.key}")) as chunks:
+        for chunk in chunks:
+            with store.transaction():
+                for worded in chunk:
+                    store.put_qa(worded.key, worded.basis, worded.questions)
+                    plan.failures.update(worded.failures)
+                    summary.questions += worded.count
+            summary.samples += len(chunk)
+            progress.advance(len(chunk), [])
     return plan.failures
 
 

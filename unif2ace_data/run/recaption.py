@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,30 +22,35 @@ from unif2ace_data.llm.prompts import load_prompts
 from unif2ace_data.llm.room import AnswerFailed
 from unif2ace_data.qa.basis import FROM_CAPTION, FROM_EVIDENCE, basis_of
 from unif2ace_data.recipe import Recipe
-from unif2ace_data.release.read import read_mapping
+from unif2ace_data.release.read import parse_record, read_mapping, sample_jsons
 from unif2ace_data.run.captioning import (
     ModelWork,
     caption_config,
     caption_engine,
     caption_rows,
     scaled,
+    scaled_all,
     text_with,
     told_captions,
 )
 from unif2ace_data.run.describe import captioner_told, llm_told
 from unif2ace_data.run.estimate import CAPTION_STAGES, estimate
-from unif2ace_data.run.pack import fingerprint_with, with_questions, written
+from unif2ace_data.run.executor import Executor
+from unif2ace_data.run.pack import fingerprint_with, with_these, written
 from unif2ace_data.run.private import work_folder, working_store
 from unif2ace_data.run.progress import Log, Progress
-from unif2ace_data.run.rewrite import RECAPTION, Shard, finish, present_shards, rewrite
+from unif2ace_data.run.rewrite import HERE, RECAPTION, Shard, finish, present_shards, rewrite
+from unif2ace_data.run.splice import Change, whole
 from unif2ace_data.run.store import WorkStore, kept_under
 from unif2ace_data.schema import Captioner, Claim, Sample
 from unif2ace_data.shards import dataset_shards, read_samples
+from unif2ace_data.storage import refuse_url
 
 
-def recaption(out: Path, recipe: Recipe, quiet: bool = False) -> tuple[ModelWork, str]:
+def recaption(out: Path, recipe: Recipe, quiet: bool = False, on: Executor = HERE) -> tuple[ModelWork, str]:
     """Caption the dataset at `out` as `recipe.captions` and `recipe.llm` say; (what was asked, the new root hash).
 
+    Pictures are scaled and shards written `on` its workers; the model is asked, and its captions are read, in this process.
     A sample whose caption fails keeps the one that it has. Raises UserError where more fail than recipe.alarm.max_failed
     allows (nothing is changed then), or where the engine is gone (what arrived is kept for the next run).
     """
@@ -60,7 +65,7 @@ def recaption(out: Path, recipe: Recipe, quiet: bool = False) -> tuple[ModelWork
         asked = int(read_mapping(out / "stats.json").get("qa", {}).get("total", 0))
         keep_questions(store, out, shards)
         if engine is not None:
-            ask(store, out, recipe, engine, texts, shards, report, log, quiet)
+            ask(store, out, recipe, engine, texts, shards, report, on, log, quiet)
             total = sum(len(shard.keys) for shard in shards)
             if len(report.failed) > recipe.alarm.max_failed * total:
                 key, why = next(iter(report.failed.items()))
@@ -79,10 +84,11 @@ def recaption(out: Path, recipe: Recipe, quiet: bool = False) -> tuple[ModelWork
             out,
             {s.name: (fingerprint_with(store, s.base, texts, s.keys), texts) for s in shards},
             shards,
-            functools.partial(recaptioned, store, recipe, engine, texts),
+            functools.partial(change_of, store, out, recipe, engine, texts),
             changes,
             lambda n: progress.advance(n, []),
             lambda: store.set_fact(RECAPTION, told_captions(recipe) if engine is not None else ""),
+            on,
         )
         progress.close()
         lost = asked - int(read_mapping(out / "stats.json")["qa"]["total"])
@@ -116,13 +122,14 @@ def estimated(out: Path, recipe: Recipe, rate: float) -> dict[str, Any]:
 
 def shards_there(out: Path) -> None:
     """Refuse a path that holds no dataset before a private folder is made beside it."""
+    refuse_url(out)
     if not out.is_dir() or not (any(out.glob("*.tar")) or work_folder(out).is_dir()):
         raise UserError(f"no dataset at {out}: give the folder that `unif2ace-data build --out` wrote", 2)
 
 
 def ask(
-    store: WorkStore, out: Path, recipe: Recipe, engine: Engine, texts: str, shards: list[Shard], report: ModelWork, log: Log,
-    quiet: bool,
+    store: WorkStore, out: Path, recipe: Recipe, engine: Engine, texts: str, shards: list[Shard], report: ModelWork,
+    on: Executor, log: Log, quiet: bool,
 ) -> None:  # fmt: skip
     """Caption the samples of every shard that is not yet what it shall be."""
     todo = [
@@ -131,9 +138,10 @@ def ask(
         if not in_place(store, s, fingerprint_with(store, s.base, texts, s.keys))
         or any(store.only_kept(key, texts) for key in s.keys)
     ]
-    progress = Progress("captioning", sum(len(s.keys) for s in todo), quiet)
+    total = sum(len(s.keys) for s in todo)
+    progress = Progress("captioning", total, quiet)
 
-    def subjects() -> Iterator[tuple[tuple[str, Sample], Subject]]:
+    def uncaptioned() -> Iterator[tuple[tuple[str, Sample], bytes]]:
         for shard in todo:
             for _, files in read_samples(out / shard.name):
                 sample = Sample.model_validate_json(files["json"])
@@ -142,11 +150,12 @@ def ask(
                     report.at_hand += 1
                     progress.advance(1, [])
                     continue
-                image = scaled(files["jpg"], recipe.llm.image_side)
-                yield (
-                    (notes, sample),
-                    Subject(sample.uid, image, sample.attributes, sample.source.captions.splitlines()),
-                )
+                yield (notes, sample), files["jpg"]
+
+    def subjects() -> Generator[tuple[tuple[str, Sample], Subject], None, None]:
+        for (notes, sample), image in scaled_all(uncaptioned(), total, recipe, on):
+            subject = Subject(sample.uid, image, sample.attributes, sample.source.captions.splitlines())
+            yield (notes, sample), subject
 
     def done(place: tuple[str, Sample], subject: Subject, result: Written | AnswerFailed) -> None:
         notes, sample = place
@@ -161,7 +170,8 @@ def ask(
         progress.advance(1, [result.stage] if isinstance(result, AnswerFailed) else [])
 
     if todo:
-        caption_rows(store.folder, recipe, engine, subjects(), done, report)
+        with closing(subjects()) as asked_about:
+            caption_rows(store.folder, recipe, engine, asked_about, done, report)
     progress.close()
 
 
@@ -181,22 +191,40 @@ def notes_of(store: WorkStore, sample: Sample) -> str:
     return hashlib.sha256(orjson.dumps(record)).hexdigest()[:16]
 
 
-def recaptioned(store: WorkStore, recipe: Recipe, engine: Engine | None, texts: str, sample: Sample) -> Sample:
-    """The sample with its new caption, and with those of its questions that still rest on what they rested on."""
+Asked = tuple[str, bytes]  # WorkStore.qa
+
+
+def change_of(store: WorkStore, out: Path, recipe: Recipe, engine: Engine | None, texts: str, shard: Shard) -> Change:
+    """What a worker does with each record of a shard, with all that the store knows about them."""
+    asked = {key: found for key in shard.keys if (found := store.qa(key)) is not None}
     if engine is None:
-        caption, claims = caption_of(sample.uid, sample.attributes, complexion=recipe.captions.complexion)
-        said: dict[str, Any] = {"caption": caption, "claims": claims, "captioner": captioner()}
-    else:
-        text = store.text(sample.uid, texts, notes_of(store, sample))
-        if text is None:  # the new one failed: the sample keeps the caption that it has
-            return with_questions(store, sample)
-        record = orjson.loads(text)
-        said = {
+        return functools.partial(whole, functools.partial(grounded_again, recipe.captions.complexion, asked))
+    said = {}
+    for name, data in sample_jsons(out / shard.name):
+        sample = Sample.model_validate(parse_record(out / shard.name, name, data))
+        if (text := store.text(sample.uid, texts, notes_of(store, sample))) is not None:
+            said[sample.uid] = text
+    return functools.partial(whole, functools.partial(captioned_again, said, asked))
+
+
+def grounded_again(complexion: bool, asked: dict[str, Asked], sample: Sample) -> Sample:
+    """The sample with a caption from its evidence, and with those of its questions that still rest on what they did."""
+    caption, claims = caption_of(sample.uid, sample.attributes, complexion=complexion)
+    changed = sample.model_copy(update={"caption": caption, "claims": claims, "captioner": captioner()})
+    return with_these(asked.get(sample.uid), changed)
+
+
+def captioned_again(said: dict[str, bytes], asked: dict[str, Asked], sample: Sample) -> Sample:
+    """The same with the text of a model. Where there is none the new one failed: the sample keeps the one that it has."""
+    if sample.uid in said:
+        record = orjson.loads(said[sample.uid])
+        changes = {
             "caption": record["caption"],
             "claims": [Claim.model_validate(c) for c in record["claims"]],
             "captioner": Captioner.model_validate(record["captioner"]),
         }
-    return with_questions(store, sample.model_copy(update=said))
+        sample = sample.model_copy(update=changes)
+    return with_these(asked.get(sample.uid), sample)
 
 
 def keep_questions(store: WorkStore, out: Path, shards: list[Shard]) -> None:

@@ -41,6 +41,7 @@ from unif2ace_data.run.private import recipe_at, work_folder, working_store
 from unif2ace_data.run.progress import Log, Progress
 from unif2ace_data.run.recaption import keep_questions, notes_of, shards_there
 from unif2ace_data.run.rewrite import Shard, finish, present_shards, rewrite
+from unif2ace_data.run.splice import whole
 from unif2ace_data.run.store import WorkStore, kept_under
 from unif2ace_data.schema import Attribute, Captioner, Claim, Sample
 from unif2ace_data.shards import dataset_shards, read_index, read_samples, write_bytes
@@ -161,7 +162,7 @@ def take_in(out: Path, path: Path, quiet: bool = False) -> Taken:
             out,
             {s.name: (fingerprint_with(store, s.base, s.texts, s.keys), s.texts) for s in shards},
             shards,
-            functools.partial(reviewed, store, recipe, touched),
+            lambda shard: functools.partial(whole, functools.partial(reviewed, store, recipe, touched)),
             {},
             lambda n: progress.advance(n, []),
             store.take_reviews,

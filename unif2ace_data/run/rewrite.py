@@ -1,13 +1,16 @@
 """Rewrite a dataset's shards in place: pictures byte for byte as they were, records anew, and everything that tells of them.
 
-New shards are staged beside the old ones, which stay whole until the last one is ready; only then are they exchanged,
-the index goes first and comes back last. Killed before the exchange, nothing has happened; killed in it, the next command
-completes it (`finish`).
+New shards are staged beside the old ones, by whatever workers there are; the old ones stay whole until the last one is
+ready. Only then are they exchanged, the index goes first and comes back last. Killed before the exchange, nothing has
+happened; killed in it, the next command completes it (`finish`).
 """
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +27,18 @@ from unif2ace_data.release.stats import compute_stats
 from unif2ace_data.run import pack as packing
 from unif2ace_data.run.describe import companions, descriptions, files_of, write_descriptions
 from unif2ace_data.run.erase import erase_private, put_tombstones, write_receipt
+from unif2ace_data.run.executor import Executor
 from unif2ace_data.run.fairness import measured_fairness
 from unif2ace_data.run.pack import Planned, ledger_part
-from unif2ace_data.run.store import WorkStore, text_facts
-from unif2ace_data.schema import SCHEMA_VERSION, Sample
-from unif2ace_data.shards import INDEX, read_index, read_samples, write_bytes, write_index, write_shard
+from unif2ace_data.run.splice import Change
+from unif2ace_data.run.store import WorkStore
+from unif2ace_data.schema import SCHEMA_VERSION
+from unif2ace_data.shards import INDEX, read_index, read_samples, write_bytes, write_files, write_index
 
 RECAPTION = "recaption"  # the fact that holds what `caption` was told; a later build keeps to it
 ASKED = "asked"  # the fact that holds what the last qa-gen changes in the resolved recipe
+HERE = Executor()
+SECONDS = 0.002  # our choice: what it takes to read a sample, change it and write it again
 UNDERWAY = "rewrite"  # the fact that a rewrite has been decided and is not yet complete
 
 
@@ -76,30 +83,47 @@ def rewrite(
     out: Path,
     fingerprints: dict[str, tuple[str, str]],
     shards: list[Shard],
-    change: Callable[[Sample], Sample],
+    change: Callable[[Shard], Change],
     recipe_changes: dict[str, Any],
     tick: Callable[[int], None],
     decide: Callable[[], None] = lambda: None,
+    on: Executor = HERE,
 ) -> str:
     """Bring every shard to its new fingerprint and describe the dataset anew; returns its root hash.
 
-    fingerprints: shard name -> (fingerprint, texts id) of what it shall hold; `change` makes the new sample of an old one
-    (same key, same picture). Shards that have their fingerprint already are not opened. `decide` is called when all is
-    staged, in the transaction from which on the dataset is to be the new one.
+    fingerprints: shard name -> (fingerprint, texts id) of what it shall hold; `change(shard)` is a function, which workers
+    get, that makes the new record of an old one (same key, same picture; run/splice.py). Shards that have their fingerprint
+    already are not opened. `decide` is called when all is staged, in the transaction from which on the dataset is to be the
+    new one.
     """
     staging = store.folder / "staging"
     staging.mkdir(exist_ok=True)
     for leftover in staging.glob(".*.partial"):
         leftover.unlink()
+    todo = []
     for shard in shards:
-        fingerprint, texts = fingerprints[shard.name]
+        fingerprint, _ = fingerprints[shard.name]
         known = packing.written(store, fingerprint)
-        staged = staging / f"{fingerprint}.tar"
         present = (shard.entry["sha256"], sha256_file(ledger_part(out, shard.name)))
         in_place = packing.hashes_of(known) == present
-        if not in_place and (known is None or not (staged.is_file() and staged.with_suffix(".parquet").is_file())):
-            stage(store, out, shard, staged, fingerprint, texts, change)
-        tick(len(shard.keys))
+        if in_place or (known is not None and is_staged(staging / f"{fingerprint}.tar")):
+            tick(len(shard.keys))
+        else:
+            todo.append(shard)
+    named = {shard.name: shard for shard in todo}
+    jobs = (
+        Job(out / s.name, ledger_part(out, s.name), staging / f"{fingerprints[s.name][0]}.tar", change(s)) for s in todo
+    )
+    crew = on.for_work(SECONDS * sum(len(shard.keys) for shard in todo))
+    with closing(crew.spread(stage_chunk, jobs, len(todo), 1, lambda job: job.shard.name)) as chunks:
+        for name, packed in (pair for chunk in chunks for pair in chunk):
+            fingerprint, texts = fingerprints[name]
+            if not is_staged(staging / f"{fingerprint}.tar"):
+                raise UserError(
+                    f"a worker staged {name}, and it is not in {staging}: every node needs the same file system as the driver"
+                )
+            packing.remember(store, fingerprint, packed, named[name].base, texts)
+            tick(len(named[name].keys))
     planned = [
         {**{k: shard.entry[k] for k in ("name", "split", "prefix")}, "fingerprint": fingerprints[shard.name][0]}
         for shard in shards
@@ -128,31 +152,47 @@ def exchange(
     return finish(store, out) or ""
 
 
-def stage(
-    store: WorkStore,
-    out: Path,
-    shard: Shard,
-    staged: Path,
-    fingerprint: str,
-    texts: str,
-    change: Callable[[Sample], Sample],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A shard and its ledger as they stand, where the new ones go, and what makes a new record of an old one."""
+
+    shard: Path
+    ledger: Path
+    staged: Path
+    change: Change
+
+
+def is_staged(tar: Path) -> bool:
+    return tar.is_file() and tar.with_suffix(".parquet").is_file()
+
+
+def stage_chunk(jobs: list[Job]) -> list[tuple[str, packing.Packed]]:
+    """In a worker: the name of each shard, and what was staged for it. Raises UserError where the disk does not take it."""
+    return [(job.shard.name, stage(job)) for job in jobs]
+
+
+def stage(job: Job) -> packing.Packed:
     facts: dict[str, dict[str, Any]] = {}
 
-    def samples() -> Iterator[tuple[str, bytes, Sample]]:
-        for key, files in read_samples(out / shard.name):
-            sample = change(Sample.model_validate_json(files["json"]))
-            facts[key] = text_facts(sample.model_dump())
-            yield key, files["jpg"], sample
+    def samples() -> Iterator[tuple[str, bytes, bytes, bytes]]:
+        for key, files in read_samples(job.shard):
+            new = job.change(files["json"])
+            facts[key] = new.facts
+            yield key, files["jpg"], new.record, new.caption
 
-    info = write_shard(staged, samples())
-    ledger = pq.read_table(ledger_part(out, shard.name))
+    # A node that counts as lost may still be writing the same shard.
+    own = job.staged.with_name(f".{job.staged.stem}-{socket.gethostname()}-{os.getpid()}.partial")
+    info = write_files(own, samples())
+    ledger = pq.read_table(job.ledger)
     rows = [facts[key] for key in ledger["key"].to_pylist()]
     for name, kind in packing.TEXT_COLUMNS.items():
         values = pa.array([row[name] for row in rows], kind)
         ledger = ledger.set_column(ledger.schema.get_field_index(name), name, values)
-    ledger_sha256 = packing.write_table(staged.with_suffix(".parquet"), ledger)
-    packing.remember(store, fingerprint, packing.Packed(info, ledger_sha256), shard.base, texts)
+    own_ledger = own.with_suffix(".parquet.partial")
+    ledger_sha256 = packing.write_table(own_ledger, ledger)
+    own_ledger.replace(job.staged.with_suffix(".parquet"))
+    own.replace(job.staged)
+    return packing.Packed(info, ledger_sha256)
 
 
 def finish(store: WorkStore, out: Path) -> str | None:

@@ -1,0 +1,45 @@
+"""A SQLite file whose errors say which file they are about: "database or disk is full" alone helps nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from unif2ace_data.errors import UserError
+
+
+class Database(sqlite3.Connection):
+    """Raises sqlite3.OperationalError with the file's path, and UserError where the file is damaged or no database."""
+
+    def __init__(self, path: Path, *arguments: Any, **options: Any) -> None:
+        self.path = path
+        with self._told():
+            super().__init__(path, *arguments, **options)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise sqlite3.OperationalError(f"{self.path}: {error}") from None
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError:  # a constraint that does not hold: a bug of ours
+                raise
+            raise UserError(
+                f"{self.path} is damaged ({error}): move it away and build again, which measures everything anew"
+            ) from None
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        with self._told():
+            return super().execute(*arguments)
+
+    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
+        with self._told():
+            return super().executemany(*arguments)
+
+    def executescript(self, script: str) -> sqlite3.Cursor:
+        with self._told():
+            return super().executescript(script)
