@@ -15,6 +15,7 @@ place of the full disk, and modes that of the read-only mount.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import io
 import json
@@ -165,8 +166,10 @@ class Disk:
         free = os.statvfs(self.folder)
         while (size := free.f_bavail * free.f_frsize - leave) > 0:
             self.ballast += 1
-            with (self.folder / f"ballast{self.ballast}").open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
+            with (self.folder / f"ballast{self.ballast}").open("wb") as file, contextlib.suppress(OSError):
+                os.posix_fallocate(
+                    file.fileno(), 0, size
+                )  # the build may have taken some of it: what is left comes next
             free = os.statvfs(self.folder)
 
     def free(self) -> None:
@@ -253,7 +256,7 @@ class Soak:
                         process.kill()
                         self.killed["driver"] += 1
                     reached = True
-                time.sleep(0.05)
+                time.sleep(0.05 if at < 1 else 0.005)  # of a few hundred inputs, packing takes a second
             code = process.wait()
             self.follow(log, at_byte)
             said.seek(0)
@@ -329,7 +332,10 @@ def workers_of(pid: int) -> list[psutil.Process]:
 def packs(out: Path, since: float) -> bool:
     """Whether the run that began at `since` is past its decisions: the new ledger is written just before the shards."""
     ledger = out.with_name("shards.work") / "ledger.new.parquet"
-    return ledger.is_file() and ledger.stat().st_mtime >= since
+    try:
+        return ledger.stat().st_mtime >= since
+    except FileNotFoundError:  # not yet, or renamed by now
+        return False
 
 
 def attack(soak: Soak, driver_kills: int, shards: int) -> None:

@@ -24,6 +24,7 @@ from unif2ace_data.storage import refuse_url
 
 BLOCK = 512
 END = b"\0" * (2 * BLOCK)
+OCTAL = b"01234567"
 INDEX = "index.json"
 INDEX_KIND = "unif2ace-index"
 ANNOTATIONS_KIND = "unif2ace-annotations"  # release/annotations_index.py
@@ -189,7 +190,7 @@ def member_at(block: bytes, at: int, total: int) -> Member | None:
     if block == END[:BLOCK]:
         return None
     raw, digits = block[:100].rstrip(b"\0"), block[124:135]
-    if raw.isascii() and digits.isdigit() and block == header(raw.decode(), int(digits, 8)):
+    if raw.isascii() and digits and not digits.strip(OCTAL) and block == header(raw.decode(), int(digits, 8)):
         name, size = raw.decode(), int(digits, 8)
     else:  # none that we wrote; tarfile reads any, in ten times the time, and says what is wrong with one
         try:

@@ -30,7 +30,7 @@ FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryErr
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file that lies there. `mark` changes when its bytes do, where the storage tells (an ETag, say); else empty."""
+    """A file that lies there. `mark` changes when its bytes do (an ETag, a time), where the storage tells; else empty."""
 
     bytes: int
     mark: str
@@ -111,7 +111,7 @@ def listed(place: Storage, quiet: bool = False) -> dict[str, Found]:
 
 
 def found_as(info: dict[str, Any]) -> Found:
-    marks = (info.get(key) for key in ("ETag", "etag", "md5Hash", "content_md5"))
+    marks = (info.get(key) for key in ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified"))
     return Found(int(info.get("size") or 0), next((str(mark) for mark in marks if mark), ""))
 
 

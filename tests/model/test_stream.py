@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 from collections import Counter
 from pathlib import Path
 
@@ -122,13 +123,17 @@ def test_a_kill_in_mid_stream_costs_the_shard_in_hand(
     with pytest.raises(KeyboardInterrupt):
         open_dataset(folder, preset.images, preset.features, quiet=True)
     assert not list(folder.parent.rglob("*.tar")), "what was in hand is gone"
-    (folder / ".999999999.arriving").mkdir()
-    (folder / ".999999999.arriving" / "train-000000.tar").write_bytes(b"of a process that was killed outright")
+    left, elsewhere = (folder / f".999999999-x@{host}.arriving" for host in (socket.gethostname(), "elsewhere"))
+    for arriving in (left, elsewhere):
+        arriving.mkdir()
+        (arriving / "train-000000.tar").write_bytes(
+            b"of a process that was killed outright, or of one on another machine"
+        )
     bucket.opened.clear()
     found = open_dataset(folder, preset.images, preset.features, quiet=True)
     first, *others = names(asked)
     assert bucket.opened[first] == 0 and [bucket.opened[name] for name in others] == [1] * len(others)
-    assert not list(folder.parent.rglob("*.tar"))
+    assert [path.parent for path in folder.parent.rglob("*.tar")] == [elsewhere]
     local = open_dataset(asked, preset.images, preset.features, quiet=True)
     assert found.records == local.records and found.root_sha256 == local.root_sha256
 

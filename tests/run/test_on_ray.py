@@ -195,7 +195,7 @@ def test_the_commands_take_the_cluster(
 ) -> None:
     program = [sys.executable, "-m", "unif2ace_data.cli", *command, "--shards"]
     here, there = twins
-    assert subprocess.run([*program, str(here), "--workers", "1"]).returncode == 0
+    assert subprocess.run([*program, str(here), "--workers", "1"], timeout=600).returncode == 0
     on_ray = ["--executor", "ray", "--address", nodes[0].address]
-    assert subprocess.run([*program, str(there), *on_ray]).returncode == 0
+    assert subprocess.run([*program, str(there), *on_ray], timeout=600).returncode == 0
     assert tree(there) == tree(here)

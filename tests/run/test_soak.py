@@ -21,7 +21,7 @@ def test_a_build_under_attack_ends_as_if_nobody_had_touched_it() -> None:
             sys.executable, str(SOAK), "--inputs", str(inputs), "--reference", str(inputs), "--broken-every", "20",
             "--worker-kills", "6", "--driver-kills", "2",
         ],
-        capture_output=True, text=True,
+        capture_output=True, text=True, timeout=1800,
     )  # fmt: skip
     assert done.stdout, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])

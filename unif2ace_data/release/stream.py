@@ -13,7 +13,9 @@ import contextlib
 import os
 import re
 import shutil
+import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,12 +169,11 @@ def cache_folder() -> Path:
 @contextlib.contextmanager
 def arriving(folder: Path) -> Iterator[Path]:
     """A folder for what arrives, gone afterwards; those that killed processes left go, too."""
-    for left in folder.glob(".*.arriving"):
-        if not alive(int(left.name.split(".")[1])):
+    host = socket.gethostname()  # others may share the folder, and their processes are not seen here
+    for left in folder.glob(f".*@{host}.arriving"):
+        if not alive(int(left.name[1:].partition("-")[0])):
             shutil.rmtree(left, ignore_errors=True)
-    made = folder / f".{os.getpid()}.arriving"
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(mode=0o700)
+    made = Path(tempfile.mkdtemp(f"@{host}.arriving", f".{os.getpid()}-", folder))
     try:
         yield made
     finally:

@@ -127,7 +127,7 @@ def scaled(jpeg: bytes, side: int) -> bytes:
 
 
 def scaled_all(
-    items: Iterable[tuple[Item, bytes]], count: int, recipe: Recipe, on: Executor
+    items: Iterable[tuple[Item, bytes]], count: int, recipe: Recipe, on: Executor, key_of: Callable[[Item], str]
 ) -> Iterator[tuple[Item, bytes]]:
     """Each of `count` items with its crop as the model gets it, in any order; by workers, where there is something to scale."""
     side, waiting = recipe.llm.image_side, dict[int, Item]()
@@ -139,7 +139,9 @@ def scaled_all(
 
     crew = on.for_work(SECONDS * count) if side < recipe.faces.align.size else Executor()
     with closing(
-        crew.spread(partial(scale_chunk, side), jobs(), count, CROPS, lambda job: "a crop to be scaled")
+        crew.spread(
+            partial(scale_chunk, side), jobs(), count, CROPS, lambda job: f"the crop of {key_of(waiting[job[0]])}"
+        )
     ) as chunks:
         for number, image in (pair for chunk in chunks for pair in chunk):
             yield waiting.pop(number), image
@@ -187,7 +189,7 @@ def caption_missing(
             yield (row, [Attribute.model_validate(a) for a in orjson.loads(text)["attributes"]]), crop[0]
 
     def subjects() -> Generator[tuple[Row, Subject], None, None]:
-        for (row, evidence), image in scaled_all(described(), len(todo), recipe, on):
+        for (row, evidence), image in scaled_all(described(), len(todo), recipe, on, lambda item: item[0].key):
             yield row, Subject(row.key, image, evidence, notes[row.source_id].captions)
 
     def done(row: Row, subject: Subject, result: Written | AnswerFailed) -> None:

@@ -153,7 +153,7 @@ def ask(
                 yield (notes, sample), files["jpg"]
 
     def subjects() -> Generator[tuple[tuple[str, Sample], Subject], None, None]:
-        for (notes, sample), image in scaled_all(uncaptioned(), total, recipe, on):
+        for (notes, sample), image in scaled_all(uncaptioned(), total, recipe, on, lambda item: item[1].uid):
             subject = Subject(sample.uid, image, sample.attributes, sample.source.captions.splitlines())
             yield (notes, sample), subject
 

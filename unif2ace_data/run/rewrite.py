@@ -8,7 +8,9 @@ happened; killed in it, the next command completes it (`finish`).
 from __future__ import annotations
 
 import os
+import pickle
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -39,6 +41,7 @@ RECAPTION = "recaption"  # the fact that holds what `caption` was told; a later 
 ASKED = "asked"  # the fact that holds what the last qa-gen changes in the resolved recipe
 HERE = Executor()
 SECONDS = 0.002  # our choice: what it takes to read a sample, change it and write it again
+SECONDS_TO_SEE = 10  # our choice: longer than the caches of NFS remember
 UNDERWAY = "rewrite"  # the fact that a rewrite has been decided and is not yet complete
 
 
@@ -98,6 +101,16 @@ def rewrite(
     """
     staging = store.folder / "staging"
     staging.mkdir(exist_ok=True)
+
+    def change_file(shard: Shard) -> Path:
+        return staging / f".{fingerprints[shard.name][0]}-change.partial"
+
+    def jobs() -> Iterator[Job]:
+        for shard in todo:
+            change_file(shard).write_bytes(pickle.dumps(change(shard)))
+            staged = staging / f"{fingerprints[shard.name][0]}.tar"
+            yield Job(out / shard.name, ledger_part(out, shard.name), staged, change_file(shard))
+
     for leftover in staging.glob(".*.partial"):
         leftover.unlink()
     todo = []
@@ -111,14 +124,12 @@ def rewrite(
         else:
             todo.append(shard)
     named = {shard.name: shard for shard in todo}
-    jobs = (
-        Job(out / s.name, ledger_part(out, s.name), staging / f"{fingerprints[s.name][0]}.tar", change(s)) for s in todo
-    )
     crew = on.for_work(SECONDS * sum(len(shard.keys) for shard in todo))
-    with closing(crew.spread(stage_chunk, jobs, len(todo), 1, lambda job: job.shard.name)) as chunks:
+    with closing(crew.spread(stage_chunk, jobs(), len(todo), 1, lambda job: job.shard.name)) as chunks:
         for name, packed in (pair for chunk in chunks for pair in chunk):
             fingerprint, texts = fingerprints[name]
-            if not is_staged(staging / f"{fingerprint}.tar"):
+            change_file(named[name]).unlink()
+            if not seen_staged(staging / f"{fingerprint}.tar"):
                 raise UserError(
                     f"a worker staged {name}, and it is not in {staging}: every node needs the same file system as the driver"
                 )
@@ -154,16 +165,28 @@ def exchange(
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A shard and its ledger as they stand, where the new ones go, and what makes a new record of an old one."""
+    """A shard and its ledger as they stand, where the new ones go, and the file of what makes a new record of an old one.
+
+    By file, since that holds a shard's questions, and two jobs a worker are under way at once.
+    """
 
     shard: Path
     ledger: Path
     staged: Path
-    change: Change
+    change: Path
 
 
 def is_staged(tar: Path) -> bool:
     return tar.is_file() and tar.with_suffix(".parquet").is_file()
+
+
+def seen_staged(tar: Path) -> bool:
+    """Whether what a worker has staged is here, or comes in some seconds: file systems of networks remember what was not."""
+    for _ in range(SECONDS_TO_SEE):
+        if is_staged(tar):
+            return True
+        time.sleep(1)
+    return is_staged(tar)
 
 
 def stage_chunk(jobs: list[Job]) -> list[tuple[str, packing.Packed]]:
@@ -173,10 +196,11 @@ def stage_chunk(jobs: list[Job]) -> list[tuple[str, packing.Packed]]:
 
 def stage(job: Job) -> packing.Packed:
     facts: dict[str, dict[str, Any]] = {}
+    change: Change = pickle.loads(job.change.read_bytes())
 
     def samples() -> Iterator[tuple[str, bytes, bytes, bytes]]:
         for key, files in read_samples(job.shard):
-            new = job.change(files["json"])
+            new = change(files["json"])
             facts[key] = new.facts
             yield key, files["jpg"], new.record, new.caption
 
