@@ -2,7 +2,8 @@
 
 A request goes to the server that has the fewest in flight, of those that have a place (in_flight.py). Where none has, it
 waits in one line for all, and takes the first place that becomes free anywhere: the faster server takes more. A server
-that cannot be reached gets nothing until it answers again; only while none answers does everything wait, up to `wait_s`.
+that only fails would always have the fewest: it is asked last. One that cannot be reached gets nothing until it answers
+again; only while none answers does everything wait, up to `wait_s`.
 """
 
 from __future__ import annotations
@@ -21,18 +22,21 @@ from unif2ace_data.llm.in_flight import InFlight
 from unif2ace_data.recipe import Llm
 
 KNOCK, LONGEST_KNOCK = 0.5, 10.0  # seconds between two knocks at a server that is away: first, and at most
+AILING = 3  # our choice: a server that failed this many requests in a row is asked last, until it answers one
 TELL_EVERY = 30.0  # seconds; one that loses every connection, and answers every knock, is not told of each time
 AWAY = (Unreachable, Busy, Broken, Refused)  # of `open`: it may come back
 
 
 class Server:
-    """One server of the fleet. `up`: it answers, as far as is known; `asked`: requests that it got."""
+    """One server of the fleet. `up`: it answers, as far as is known; `asked`: requests that it got; `broken`: of them those
+    that it failed since it last answered one."""
 
     def __init__(self, engine: Engine, settings: Llm) -> None:
         self.engine = engine
         self.places = InFlight(min(engine.most, settings.in_flight))
         self.up = True
         self.asked = 0
+        self.broken = 0
         self.told_at = float("-inf")
 
 
@@ -86,8 +90,12 @@ class Fleet:
             self._deal()
 
     def answered(self, server: Server) -> None:
+        server.broken = 0
         server.places.answered(bool(self._line))
         self._deal()
+
+    def broke(self, server: Server) -> None:
+        server.broken += 1
 
     def too_much(self, server: Server) -> None:
         server.places.too_much()
@@ -126,7 +134,7 @@ class Fleet:
         free = [s for s in self.servers if s.up and s.places.has_room() and s not in tried]
         if not free and not self.others(tried):
             free = [s for s in self.servers if s.up and s.places.has_room()]
-        return min(free, key=lambda s: (s.places.running, s.asked), default=None)
+        return min(free, key=lambda s: (s.broken >= AILING, s.places.running, s.asked), default=None)
 
     async def _wait(self, tried: Collection[Server]) -> Server:
         for server in self.servers:

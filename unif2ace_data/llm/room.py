@@ -3,7 +3,7 @@
 What can go wrong, and what is done:
     answer cut off or does not parse   another seed, `attempts` times; then the row fails (AnswerFailed)
     refused (400, 413, 422)            the row fails at once
-    failed or too slow (500, time-out) asked again after a pause, `attempts` times; then the row fails
+    failed or too slow (500, time-out) asked again after a pause, `attempts` times and at every server; then the row fails
     busy (429, 503)                    fewer requests in flight, asked again when the server says, or later and later
     nobody answers                     everything waits until somebody does; after `wait_s` the run ends with UserError
     wrong key, no such model           the run ends with UserError
@@ -120,7 +120,8 @@ class EngineRoom:
     async def _fetch(self, request: Request, account: Account) -> Answer:
         await self.fleet.open()
         pause, broken, lost, refused_since, why = PAUSE, 0, 0, None, ""
-        tried: set[Server] = set()  # servers that failed this request
+        tried: set[Server] = set()  # servers that failed this request since it last paused
+        broken_at: set[Server] = set()
         while True:
             later = pause * random.uniform(0.5, 1.5)
             try:
@@ -139,14 +140,21 @@ class EngineRoom:
                 self.fleet.too_much(server)
                 refused_since = refused_since or time.monotonic()
                 left = refused_since + self.settings.wait_s - time.monotonic()
+                if left <= 0 and broken >= self.settings.attempts:  # the others fail it: its own fault, maybe
+                    account.failed += 1
+                    raise AnswerFailed(
+                        request.stage, f"failed {broken} times, and elsewhere refused ({error})"
+                    ) from None
                 if left <= 0:
                     raise gone(
                         f"the server has been refusing requests for {self.settings.wait_s:g} s ({error})"
                     ) from None
                 later = min(error.after if error.after is not None else later, left)
             except Broken as error:
+                self.fleet.broke(server)
                 broken += 1
-                if broken >= self.settings.attempts:
+                broken_at.add(server)
+                if broken >= self.settings.attempts and not self.fleet.others(broken_at):
                     account.failed += 1
                     raise AnswerFailed(request.stage, f"{error} ({broken} times)") from None
             except Unreachable as error:
