@@ -31,6 +31,7 @@ class ScriptedServer:
         self.headers: list[dict[str, str]] = []
         self.most_at_once = self._now = 0
         self.delay = 0.0
+        self.models_delay = 0.0
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -67,6 +68,7 @@ class ScriptedServer:
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
 
     async def _models(self, request: web.Request) -> web.Response:
+        await asyncio.sleep(self.models_delay)
         told = {"root": self.root} if self.root else {}
         return web.json_response({"data": [{"id": self.model, **told}]})
 

@@ -23,6 +23,7 @@ from unif2ace_data.llm.crew import run_rows
 from unif2ace_data.llm.engine import Request, make_engine
 from unif2ace_data.llm.fleet import Fleet, Server
 from unif2ace_data.llm.journal import Journal
+from unif2ace_data.llm.openai_server import OpenAIServer
 from unif2ace_data.llm.room import AnswerFailed, EngineRoom
 from unif2ace_data.recipe import Llm, load_recipe
 
@@ -197,10 +198,10 @@ def test_a_request_that_every_server_fails_costs_its_row_alone(serve: Serve, tmp
 
     busy = serve(lambda body, n: (429, {"error": "later"}, {}))
     for servers, why in (
-        ([serve(poison), serve(poison)], r"the engine is dead \(3 times\)"),
+        ([serve(poison), serve(poison)], r"the engine is dead \(2 times\)"),
         ([serve(poison), busy], r"failed \d+ times, and elsewhere refused \(429: later\)"),
     ):
-        results, _ = ask(servers, tmp_path / str(servers[0].port), 20, wait_s=0.5)
+        results, _ = ask(servers, tmp_path / str(servers[0].port), 20, wait_s=0.5, attempts=1)
         failed = results.pop(7)
         assert isinstance(failed, AnswerFailed) and re.search(why, str(failed))
         assert results == {number: text for number, text in all_of(20).items() if number != 7}
@@ -221,6 +222,34 @@ def test_a_server_of_another_model_is_told_before_the_first_request(serve: Serve
     with pytest.raises(UserError, match=rf"{wrong.base_url} does not serve 'tiny-vlm'; it serves another-vlm") as told:
         ask([right, wrong], tmp_path, 20)
     assert told.value.exit_code == 2 and not right.bodies and not wrong.bodies
+
+
+def test_a_wrong_server_is_told_at_once_and_of_one_that_was_still_being_asked_nothing(
+    serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow, wrong = serve(), serve(model="another-vlm")
+    slow.models_delay = 3600
+    with pytest.raises(UserError, match="it serves another-vlm"):
+        ask([slow, wrong], tmp_path, 20, timeout_s=3600)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bug_in_asking_whether_a_server_is_back_ends_the_run(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve()
+    opened, opens = OpenAIServer.open, Counter[str]()
+
+    async def once(engine: OpenAIServer) -> None:
+        opens["asked"] += 1
+        await opened(engine) if opens["asked"] == 1 else [][0]
+
+    monkeypatch.setattr(OpenAIServer, "open", once)
+    server.reply = at(5, server.stop)
+    with pytest.raises(
+        UserError, match=r"internal error \(IndexError: .* report it. Every answer that arrived is kept"
+    ):
+        ask([server], tmp_path, 2000)
 
 
 def test_another_model_under_the_same_name_is_told(serve: Serve, tmp_path: Path) -> None:
