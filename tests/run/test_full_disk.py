@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,36 @@ def test_a_damaged_work_store_is_told(tmp_path: Path) -> None:
     (tmp_path / "shards.work" / "work.sqlite").write_bytes(b"not a database at all" * 100)
     with pytest.raises(UserError, match=r"work\.sqlite is damaged .*move it away"):
         WorkStore(tmp_path / "shards.work")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        list,
+        lambda rows: rows.fetchall(),
+        lambda rows: rows.fetchmany(3000),
+        lambda rows: [rows.fetchone() for _ in range(3000)],
+    ],
+    ids=["iterated", "fetchall", "fetchmany", "fetchone"],
+)
+def test_a_damaged_page_is_told_however_its_rows_are_read(
+    tmp_path: Path, read: Callable[[sqlite3.Cursor], object]
+) -> None:
+    store = WorkStore(tmp_path / "shards.work")
+    store.list_inputs([ref(f"{number:05d}") for number in range(3000)])
+    everything = "select ref from inputs order by rowid"
+    assert list(store.db.execute(everything)) == store.db.execute(everything).fetchall()
+    assert len(store.db.execute(everything).fetchmany(2000)) == 2000
+    store.close()
+    path = tmp_path / "shards.work" / "work.sqlite"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + b"\xff" * (len(whole) - len(whole) // 2))
+    store = WorkStore(tmp_path / "shards.work")
+    rows = store.db.execute(everything)
+    assert store.db.execute(everything).fetchone(), "the damage is found by execute"
+    with pytest.raises(UserError, match=r"work\.sqlite is damaged \(.*malformed\): move it away"):
+        read(rows)
+    store.close()
 
 
 def test_a_full_disk_takes_no_line_of_the_log_and_the_log_says_where(tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ class Database(sqlite3.Connection):
 
     def __init__(self, path: Path, *arguments: Any, **options: Any) -> None:
         self.path = path
-        with self._told():
+        with self.told():
             super().__init__(path, *arguments, **options)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def told(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -32,14 +32,38 @@ class Database(sqlite3.Connection):
                 f"{self.path} is damaged ({error}): move it away and build again, which measures everything anew"
             ) from None
 
-    def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        with self._told():
-            return super().execute(*arguments)
+    def execute(self, *arguments: Any) -> Rows:
+        with self.told():
+            return Rows(self).execute(*arguments)
 
     def executemany(self, *arguments: Any) -> sqlite3.Cursor:
-        with self._told():
+        with self.told():
             return super().executemany(*arguments)
 
     def executescript(self, script: str) -> sqlite3.Cursor:
-        with self._told():
+        with self.told():
             return super().executescript(script)
+
+
+class Rows(sqlite3.Cursor):
+    """What a statement finds. `execute` reads the first row only: a damaged page may come up at any later one."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.told = database.told
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # __next__ would cost each of a million rows more
+        with self.told():
+            yield from iter(super().fetchone, None)
+
+    def fetchone(self) -> Any:
+        with self.told():
+            return super().fetchone()
+
+    def fetchmany(self, size: int | None = 1) -> list[Any]:
+        with self.told():
+            return super().fetchmany(size)
+
+    def fetchall(self) -> list[Any]:
+        with self.told():
+            return super().fetchall()
