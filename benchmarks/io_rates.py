@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import pickle
 import resource
 import shutil
 import statistics
@@ -153,11 +152,10 @@ def rewritten(store: WorkStore, out: Path, shards: list[Shard]) -> None:
     planned = []
     for shard in shards:
         fingerprint = pack.fingerprint_with(store, shard.base, shard.texts, shard.keys)
-        change = staging / f".{fingerprint}-change.partial"
-        change.write_bytes(pickle.dumps(change_of(store, shard)))
-        job = Job(out / shard.name, ledger_part(out, shard.name), staging / f"{fingerprint}.tar", change)
+        job = Job(
+            out / shard.name, ledger_part(out, shard.name), staging / f"{fingerprint}.tar", change_of(store, shard)
+        )
         pack.remember(store, fingerprint, stage(job), shard.base, shard.texts)
-        change.unlink()
         planned.append(Planned(shard.name, shard.entry["split"], shard.entry["prefix"], [], fingerprint))
     index = (out / "index.json").read_bytes()
     pack.publish(store, planned, out)

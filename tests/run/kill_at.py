@@ -48,7 +48,7 @@ def main() -> None:
     elif point == "answer":  # a model's answer has just been journalled
         Journal.put = dying(Journal.put, after=True)
     elif point == "shard":  # before a shard is written anew
-        rewriting.write_shard = dying(rewriting.write_shard)
+        rewriting.write_files = dying(rewriting.write_files)
     elif point == "decided":  # a rewrite is decided, nothing is exchanged yet (a command's own first look is one call)
         rewriting.finish = dying(rewriting.finish)
     elif point == "unlink":

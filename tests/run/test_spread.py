@@ -68,7 +68,7 @@ def test_crops_are_scaled_by_workers_and_come_with_what_they_belong_to(
     monkeypatch.setattr(captioning, "CROPS", 4)
     crops = [(path.name, path.read_bytes()) for path in sorted(photos.iterdir())[:10]]
     recipe = Recipe.model_validate({"llm": {"image_side": 64}})
-    scaled = dict(captioning.scaled_all(iter(crops), len(crops), recipe, ELSEWHERE))
+    scaled = dict(captioning.scaled_all(iter(crops), len(crops), recipe, ELSEWHERE, str))
     assert scaled == {name: captioning.scaled(jpeg, 64) for name, jpeg in crops}
 
 

@@ -47,6 +47,10 @@ class Executor:
         """This executor, or this process where it has done so many seconds of work before local workers have started."""
         return Executor() if self.name == "local" and seconds < START_UP else self
 
+    def leaves(self, chunks: int) -> bool:
+        """Whether so many chunks go to other processes than this one."""
+        return self.name != "local" or min(self.workers, chunks) > 1
+
     def spread(
         self,
         function: Callable[[list[Item]], list[Out]],
@@ -61,7 +65,7 @@ class Executor:
         `named`, where an item kills its worker all the same.
         """
         chunks = -(-count // size)
-        if self.name == "local" and min(self.workers, chunks) <= 1:
+        if not self.leaves(chunks):
             return in_this_process(function, items, size)
 
         def gave_up(item: Item, why: str) -> Out:

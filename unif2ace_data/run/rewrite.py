@@ -101,16 +101,6 @@ def rewrite(
     """
     staging = store.folder / "staging"
     staging.mkdir(exist_ok=True)
-
-    def change_file(shard: Shard) -> Path:
-        return staging / f".{fingerprints[shard.name][0]}-change.partial"
-
-    def jobs() -> Iterator[Job]:
-        for shard in todo:
-            change_file(shard).write_bytes(pickle.dumps(change(shard)))
-            staged = staging / f"{fingerprints[shard.name][0]}.tar"
-            yield Job(out / shard.name, ledger_part(out, shard.name), staged, change_file(shard))
-
     for leftover in staging.glob(".*.partial"):
         leftover.unlink()
     todo = []
@@ -125,10 +115,23 @@ def rewrite(
             todo.append(shard)
     named = {shard.name: shard for shard in todo}
     crew = on.for_work(SECONDS * sum(len(shard.keys) for shard in todo))
+
+    def change_file(shard: Shard) -> Path:
+        return staging / f".{fingerprints[shard.name][0]}-change.partial"
+
+    def jobs() -> Iterator[Job]:
+        for shard in todo:
+            given: Change | Path = change(shard)
+            if crew.leaves(len(todo)):
+                change_file(shard).write_bytes(pickle.dumps(given))
+                given = change_file(shard)
+            staged = staging / f"{fingerprints[shard.name][0]}.tar"
+            yield Job(out / shard.name, ledger_part(out, shard.name), staged, given)
+
     with closing(crew.spread(stage_chunk, jobs(), len(todo), 1, lambda job: job.shard.name)) as chunks:
         for name, packed in (pair for chunk in chunks for pair in chunk):
             fingerprint, texts = fingerprints[name]
-            change_file(named[name]).unlink()
+            change_file(named[name]).unlink(missing_ok=True)
             if not seen_staged(staging / f"{fingerprint}.tar"):
                 raise UserError(
                     f"a worker staged {name}, and it is not in {staging}: every node needs the same file system as the driver"
@@ -165,15 +168,15 @@ def exchange(
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A shard and its ledger as they stand, where the new ones go, and the file of what makes a new record of an old one.
+    """A shard and its ledger as they stand, where the new ones go, and what makes a new record of an old one.
 
-    By file, since that holds a shard's questions, and two jobs a worker are under way at once.
+    `change`: to another process in a file, since it holds a shard's questions and two jobs a worker are under way at once.
     """
 
     shard: Path
     ledger: Path
     staged: Path
-    change: Path
+    change: Change | Path
 
 
 def is_staged(tar: Path) -> bool:
@@ -196,7 +199,7 @@ def stage_chunk(jobs: list[Job]) -> list[tuple[str, packing.Packed]]:
 
 def stage(job: Job) -> packing.Packed:
     facts: dict[str, dict[str, Any]] = {}
-    change: Change = pickle.loads(job.change.read_bytes())
+    change: Change = pickle.loads(job.change.read_bytes()) if isinstance(job.change, Path) else job.change
 
     def samples() -> Iterator[tuple[str, bytes, bytes, bytes]]:
         for key, files in read_samples(job.shard):
