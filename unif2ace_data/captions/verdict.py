@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ def at_odds(records: Sequence[Attribute]) -> bool:
     return any(excluded((one.name, one.value), (other.name, other.value)) for one, other in combinations(records, 2))
 
 
+@lru_cache(1 << 16)
 def excluded(fact: Fact, claim: Fact) -> bool:
     """Whether the two cannot both hold of one face, by themselves or by what they imply."""
     return any(incompatible(a, b) for a in closure(fact) for b in closure(claim))

@@ -193,18 +193,18 @@ def same_as(qa: QA) -> tuple[object, ...]:
     return ("which", qa.attribute)
 
 
+@functools.lru_cache(1 << 14)
 def words(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.lower()))
 
 
 def distinct(qa: QA, others: Sequence[QA]) -> Check:
     """Whether none of the others asks the same, in the same words or in others."""
+    mine = same_as(qa) if others else ()
     for other in others:
-        if same_as(qa) == same_as(other):
+        if mine == same_as(other):
             return "fail"
-        if words(qa.question) == words(other.question) and not (
-            qa.options and other.options and same_as(qa)[0] == "of"
-        ):
+        if words(qa.question) == words(other.question) and not (qa.options and other.options and mine[0] == "of"):
             return "fail"
     return "pass"
 
