@@ -24,34 +24,25 @@ import random
 import re
 import resource
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import psutil
 import pyarrow.parquet as pq
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from photographs import EXAMPLES, REGIONS, png_bomb, variation
 
 from unif2ace_data.shards import dataset_shards, read_samples
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "raw"
-# Face regions of the examples, so that pictures are small: left, top, right, bottom.
-REGIONS = {
-    "obama.jpg": (230, 0, 710, 500),
-    "obama2.jpg": (90, 60, 600, 720),
-    "obama3.jpg": (450, 130, 1050, 830),
-    "biden.jpg": (250, 50, 850, 650),
-    "astronaut.png": (90, 0, 400, 310),
-}
 PICTURES = 200  # different ones; an input is one of them with its number behind the JPEG, so that all bytes differ
 PROGRESS = re.compile(r"\w[\w ]*: \d+/\d+ ")  # a plain line of progress, no message
 FULL = re.compile(r"full|No space left|File too large|disk I/O error")
@@ -63,36 +54,13 @@ READ_ONLY = re.compile(r"[Rr]ead-only|readonly|Permission denied")
 
 def picture(number: int) -> bytes:
     """A repeatable variation of a face of the examples, as a small JPEG."""
-    name = sorted(REGIONS)[number % len(REGIONS)]
-    rng = np.random.default_rng([number, *name.encode()])
-    image = Image.open(EXAMPLES / name).convert("RGB").crop(REGIONS[name])
-    side = int(rng.integers(260, 340))
-    image = image.resize((side, round(side * image.height / image.width)), Image.Resampling.LANCZOS)
-    image = image.rotate(float(rng.uniform(-9, 9)), Image.Resampling.BICUBIC, fillcolor=(90, 90, 90))
-    image = ImageOps.mirror(image) if rng.random() < 0.5 else image
-    image = ImageEnhance.Brightness(image).enhance(float(rng.uniform(0.75, 1.25)))
-    return encoded(image, int(rng.integers(80, 95)))
+    return encoded(variation(EXAMPLES / sorted(REGIONS)[number % len(REGIONS)], number))
 
 
-def encoded(image: Image.Image, quality: int = 90) -> bytes:
+def encoded(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
-
-
-def huge_png(side: int = 60_000) -> bytes:
-    """A well-formed PNG header of 3.6 thousand million pixels with hardly any data."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-        + chunk(b"IEND", b"")
-    )
 
 
 def break_one(path: Path, kind: int, sound: bytes, tag: bytes) -> tuple[Path, str]:
@@ -101,7 +69,7 @@ def break_one(path: Path, kind: int, sound: bytes, tag: bytes) -> tuple[Path, st
         "cut": (".jpg", sound[: len(sound) // 2], "truncated"),
         "empty": (".jpg", b"", "empty"),
         "text": (".jpg", b"a face, in words " + tag, "not_an_image"),
-        "huge": (".png", huge_png() + tag, "too_many_pixels"),
+        "huge": (".png", png_bomb() + tag, "too_many_pixels"),
         "dot": (".jpg", encoded(Image.new("RGB", (1, 1))) + tag, "resolution"),
         "grey": (".jpg", encoded(Image.new("RGB", (300, 300), (127, 127, 127))) + tag, "no_face"),
         "document": (".doc", b"\xd0\xcf\x11\xe0 no picture " + tag, "not_media"),

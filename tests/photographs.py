@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +40,18 @@ def write_photos(folder: Path, count: int, start: int = 0) -> Path:
         picture = variation(EXAMPLES / names[number % len(names)], number)
         picture.save(folder / f"photo{number:03d}.jpg", quality=92)
     return folder
+
+
+def png_bomb(side: int = 60_000) -> bytes:
+    """A well-formed PNG header of 3.6 thousand million pixels with hardly any data."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )

@@ -109,9 +109,8 @@ def train_in(out: Path, shards: Path, preset: Preset, quiet: bool, ranks: Ranks)
     """Train in a run's folder that nobody else writes to."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with ranks.in_turn():
-        check_root(
-            out, str(read_index(shards)["root_sha256"])
-        )  # before a shard is encoded for a run that cannot have it
+        # Before a shard is encoded for a run that cannot have it.
+        check_root(out, str(read_index(shards)["root_sha256"]))
         preset = provide_tokenizer(shards, out, preset, quiet)
         dataset = open_dataset(shards, preset.images, preset.features, quiet)
         text = text_tokenizer(out, dataset, preset)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import struct
 import tarfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from photographs import variation
+from photographs import png_bomb, variation
 from PIL import Image
 
 from unif2ace_data.recipe import SourceSpec, load_recipe
@@ -22,21 +20,6 @@ from unif2ace_data.run.build import build
 from unif2ace_data.run.executor import Executor
 from unif2ace_data.shards import read_index, read_samples
 from unif2ace_data.verify import verify
-
-
-def png_bomb(side: int = 60_000) -> bytes:
-    """A well-formed PNG header of 3.6 thousand million pixels with hardly any data."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-        + chunk(b"IEND", b"")
-    )
 
 
 def jpeg(image: Image.Image, **options: object) -> bytes:
