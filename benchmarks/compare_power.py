@@ -1,12 +1,13 @@
 """Is `unif2ace-model compare` calibrated, and what does it find? On variants of a dataset whose faults are known.
 
-    python benchmarks/compare_power.py --shards shards/ --out power/ [--steps 240]
+    python benchmarks/compare_power.py --shards shards/ --out power/ [--steps 220]
 
 Every comparison has the same A, so its runs are made once and taken over: from the null comparison where B has the same
 texts, and with them the same shared start; from that of 30 % where B has wrong answers. All is resumable; the page of
 figures is printed from what has finished. Writes power.svg: what share of wrong answers is found how often.
 
-    null        A beside itself in another order: 12 runs of each, of which twenty comparisons of eight pairs are drawn anew
+    null        A beside itself in another order: the pair of one seed, which must come out the same to the last bit, and
+                12 runs of each with seeds of their own, of which twenty comparisons of eight pairs are drawn
     simulated   2,000 comparisons of differences as scattered as the null's: how often p < 0.05
     faults      wrong answers (5 to 50 %), captions shuffled between photographs, half of the photographs
 """
@@ -25,7 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from variants import named, variant
 
-from unif2ace_model.compare import Asked, compare
+from unif2ace_model.compare import Asked, compare, finish_runs
 from unif2ace_model.compare_metrics import PRIMARY, value_of
 from unif2ace_model.compare_plan import Plan, read_plan, side_of, write_plan
 from unif2ace_model.compare_report import by_person
@@ -36,8 +37,8 @@ from unif2ace_model.paired import family_p, flips, interval, over_people, p_valu
 NULL = "reordered"
 WRONG = "wrong-answers:0.3"
 FAULTS = {
-    WRONG: 8,
     "shuffled-captions": 8,
+    WRONG: 8,
     "half": 8,
     "wrong-answers:0.5": 6,
     "wrong-answers:0.2": 6,
@@ -51,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--steps", type=int, default=220)
     parser.add_argument("--told", action="store_true", help="Train nothing: print what has finished.")
     told = parser.parse_args()
     told.out.mkdir(exist_ok=True)
@@ -61,11 +62,22 @@ def main() -> None:
 
 
 def run_all(told: argparse.Namespace) -> None:
-    one(told, NULL, PAIRS)
+    one(told, NULL, 1)
+    pool(told, PAIRS, 0)
     for place, (name, seeds) in enumerate(FAULTS.items()):
         one(told, name, seeds)
-        if place == 1:  # a pool of runs to draw from, once the first faults have been seen
-            one(told, NULL, POOL)
+        if place == 1:  # once the first faults have been seen
+            pool(told, POOL, POOL)
+
+
+def pool(told: argparse.Namespace, of_a: int, of_b: int) -> None:
+    """Runs to draw pairs from: A with the seeds from 0 on, B with those after them, since the same would be the same run."""
+    out = told.out / NULL
+    plan = read_plan(out)
+    assert plan is not None
+    runs = [("a", seed) for seed in range(of_a)] + [("b", POOL + seed) for seed in range(of_b)]
+    for crashed in finish_runs(out, plan, runs, quiet=False):
+        print(f"{NULL}: {crashed}", flush=True)
 
 
 def one(told: argparse.Namespace, name: str, seeds: int) -> dict[str, Any]:
@@ -136,7 +148,13 @@ def print_all(told: argparse.Namespace) -> None:
 
 
 def print_null(null: Path, plan: Plan) -> None:
-    runs = {side: [rows_in(r) for seed in range(POOL) if (r := read_result(null, plan, side, seed))] for side in "ab"}
+    same = [read_result(null, plan, side, 0) for side in "ab"]
+    equal = all(same) and len({run["weights_sha256"] for run in same if run}) == 1
+    print(f"null: of one seed the weights are {'the same' if equal else 'NOT the same'} to the last bit")
+    runs = {
+        side: [rows_in(r) for seed in range(first, first + POOL) if (r := read_result(null, plan, side, seed))]
+        for side, first in (("a", 0), ("b", POOL))
+    }
     figures = {
         side: np.array([[value_of(rows[name]) for name in PRIMARY] for rows in runs[side]], float) for side in "ab"
     }

@@ -104,7 +104,7 @@ def compare(asked: Asked, quiet: bool = False) -> dict[str, Any]:
         shutil.rmtree(out / TRIAL, ignore_errors=True)
         plan = planned(asked, quiet)
         share_start(out, plan, quiet)
-        failed = finish_runs(out, plan, asked.seeds, quiet)
+        failed = finish_runs(out, plan, [(side, seed) for seed in range(asked.seeds) for side in SIDES], quiet)
         report = report_of(out, plan, asked.seeds, failed, looks_of(out, asked.seeds))
         write_bytes(out / REPORT, orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
         write_page(out / PAGE, out, plan, report)
@@ -215,9 +215,9 @@ def within(plan: Plan, asked: Asked, quiet: bool) -> Plan:
 # ------------------------------------------------------------------ running
 
 
-def finish_runs(out: Path, plan: Plan, seeds: int, quiet: bool) -> list[dict[str, Any]]:
-    """Run what has no result yet, pair by pair, so many at once; what crashed, with the last that it said."""
-    waiting = [(side, seed) for seed in range(seeds) for side in SIDES if read_result(out, plan, side, seed) is None]
+def finish_runs(out: Path, plan: Plan, runs: Sequence[tuple[str, int]], quiet: bool) -> list[dict[str, Any]]:
+    """Run those (side, seed) that have no result yet, so many at once; what crashed, with the last that it said."""
+    waiting = [(side, seed) for side, seed in runs if read_result(out, plan, side, seed) is None]
     progress = Progress("runs", len(waiting), quiet, "run")
     at_work: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
     failed: list[dict[str, Any]] = []

@@ -33,7 +33,7 @@ from unif2ace_model.tokenizer_training import train_tokenizer
 
 PLAN, TEXT, START = "plan.json", "text_tokenizer", "start"
 SIDES = ("a", "b")
-START_SHARE = 1.6  # our choice: steps of the shared start, in steps of a run
+START_SHARE = 4.0  # our choice: steps of the shared start, in steps of a run
 
 
 class Side(BaseModel):

@@ -29,6 +29,7 @@ from unif2ace_model.text import load_tokenizer
 from unif2ace_model.train import adamw, apply_step, filled, train_step
 
 STATE = "start.json"
+RATE = 0.3  # our choice: of a run's learning rate. Slow and long, it learns to speak and less of the texts by heart
 
 
 def share_start(out: Path, plan: Plan, quiet: bool) -> None:
@@ -39,7 +40,12 @@ def share_start(out: Path, plan: Plan, quiet: bool) -> None:
     before, steps = os.times(), plan.start_steps
     preset = seeded(with_shared(out, plan.preset), 0)
     optim = preset.optim.model_copy(
-        update={"steps": steps, "gen_batch": 0, "und_batch": max(1, preset.optim.und_batch)}
+        update={
+            "steps": steps,
+            "lr": RATE * preset.optim.lr,
+            "gen_batch": 0,
+            "und_batch": max(1, preset.optim.und_batch),
+        }
     )
     preset = preset.model_copy(update={"optim": optim})
     text = load_tokenizer(preset.text.tokenizer)

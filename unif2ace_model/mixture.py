@@ -1,4 +1,5 @@
-"""Which sequences a step sees: a pure function of seed and step, so that a resumed run goes on with the same ones.
+"""Which sequences a step sees: a pure function of seed, step and the samples' keys, so that a resumed run goes on with the
+same ones, and so does one whose samples lie in other shards. What two datasets share comes in the same order from both.
 
 Understanding: a question and its answer, or the caption. Generation: a caption and a picture of which a part is masked.
 Both take every sample of the split once before any comes again.
@@ -6,9 +7,10 @@ Both take every sample of the split once before any comes again.
 
 from __future__ import annotations
 
-import functools
+import hashlib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from unif2ace_model.text import TextTokenizer
 DESCRIBE = "Describe the person in this picture."
 NO_QUESTIONS = "the dataset has no questions: run `unif2ace-data qa-gen` on it first"
 UND_STREAM, GEN_STREAM, NOISE_STREAM, DROPOUT_STREAM = range(4)
+ORDERS = 4  # kept at hand: this epoch's and the last one's of both streams
 
 
 def question_text(question: str) -> str:
@@ -33,12 +36,13 @@ def question_text(question: str) -> str:
 
 @dataclass(slots=True)
 class Texts:
-    """The samples of a split with their texts as ids. Pairs: (question, answer)."""
+    """The samples of a split with their texts as ids. Pairs: (question, answer). Marks: numbers of the samples' keys."""
 
     records: list[Record]
     captions: list[list[int]]
     pairs: list[list[tuple[list[int], list[int]]]]
     sided: list[bool]
+    marks: np.ndarray
 
 
 def texts_of(records: Sequence[Record], text: TextTokenizer, most: int) -> Texts:
@@ -50,7 +54,18 @@ def texts_of(records: Sequence[Record], text: TextTokenizer, most: int) -> Texts
         for record in records
     ]
     captions = [text.encode(record.caption)[:most] for record in records]
-    return Texts(list(records), captions, pairs, [record.sided for record in records])
+    return Texts(list(records), captions, pairs, [record.sided for record in records], marks_of(records))
+
+
+def marks_of(records: Sequence[Record]) -> np.ndarray:
+    """A number of 64 bits for every sample, from its key; where a key comes again, from how often it came before, too."""
+    seen: Counter[str] = Counter()
+    marks = np.empty(len(records), np.uint64)
+    for i, record in enumerate(records):
+        name = f"{record.uid} {seen[record.uid]}".encode()
+        marks[i] = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big")
+        seen[record.uid] += 1
+    return marks
 
 
 @dataclass(slots=True)
@@ -62,6 +77,7 @@ class Mixture:
     preset: Preset
     text_vocab: int
     describe: list[int]
+    orders: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
     def batch(self, step: int, pieces: int = 0) -> list[Batch]:
         """The sequences of a step in so many pieces (0: `optim.accumulate`): the same ones, however many there are."""
@@ -131,9 +147,13 @@ class Mixture:
 
     def drawn(self, stream: int, draw: int) -> tuple[int, np.random.Generator]:
         """The sample of the draw-th draw, and its chance: epoch after epoch, each in an order of its own."""
-        seed, count = self.preset.run.seed, len(self.texts.records)
-        epoch, place = divmod(draw, count)
-        return int(order_of(seed, stream, epoch, count)[place]), chance(seed, stream, 1, draw)
+        seed = self.preset.run.seed
+        epoch, place = divmod(draw, len(self.texts.records))
+        if (stream, epoch) not in self.orders:
+            if len(self.orders) == ORDERS:
+                self.orders.pop(next(iter(self.orders)))
+            self.orders[stream, epoch] = order_of(seed, stream, epoch, self.texts.marks)
+        return int(self.orders[stream, epoch][place]), chance(seed, stream, 1, draw)
 
     def view(self, place: int, rng: np.random.Generator) -> np.ndarray:
         """Codes of one view by chance; a text that tells left from right never meets a mirrored one."""
@@ -150,9 +170,15 @@ def chance(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
-@functools.lru_cache(maxsize=4)
-def order_of(seed: int, stream: int, epoch: int, count: int) -> np.ndarray:
-    return chance(seed, stream, 0, epoch).permutation(count)
+def order_of(seed: int, stream: int, epoch: int, marks: np.ndarray) -> np.ndarray:
+    """Places of an epoch's samples, first to last: by a hash of mark and epoch, so wherever the others lie.
+
+    The hash is SplitMix64's finalizer (Steele, Lea and Flood 2014).
+    """
+    mixed = marks ^ chance(seed, stream, 0, epoch).integers(2**64, dtype=np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return np.argsort(mixed ^ (mixed >> np.uint64(31)), kind="stable")
 
 
 def mixture_of(dataset: Dataset, split: Split, text: TextTokenizer, preset: Preset) -> Mixture:
