@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +62,7 @@ def test_a_sample_that_is_there_twice_comes_twice_and_not_side_by_side_each_time
     keys = [f"{i:032x}" for i in range(30)] * 2
     found = ordered(keys, 0, 0, 0)
     assert sorted(found) == sorted(keys)
-    assert sum(one == other for one, other in zip(found, found[1:], strict=False)) < 10
+    assert sum(one == other for one, other in itertools.pairwise(found)) < 10
 
 
 @pytest.fixture(scope="module")
@@ -84,4 +85,4 @@ def test_a_step_is_the_same_to_the_last_bit_when_the_samples_lie_otherwise(
         assert one.uids(step) == other.uids(step)
         (batch,), (again,) = one.batch(step, 1), other.batch(step, 1)
         assert batch.text_BS.equal(again.text_BS) and batch.codes_BN.equal(again.codes_BN)
-        assert batch.face_BC is None or again.face_BC is not None and batch.face_BC.equal(again.face_BC)
+        assert batch.face_BC is None or (again.face_BC is not None and batch.face_BC.equal(again.face_BC))
