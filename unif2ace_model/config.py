@@ -158,6 +158,9 @@ class Objective(Section):
 
 class Optim(Section):
     lr: float = Field(2e-5, gt=0, description="our choice: Show-o's, of its tuning stage")
+    body: float = Field(
+        1.0, gt=0, le=1, description="our choice: share of lr for all but what looks at pictures (start.LOOKS)"
+    )
     betas: tuple[float, float] = Field((0.9, 0.999), description="our choice: Show-o's")
     weight_decay: float = Field(0.01, ge=0, description="our choice: Show-o's")
     warmup: int = Field(1000, ge=0, description="our choice: steps")

@@ -59,7 +59,7 @@ from unif2ace_model.run_folder import (
 )
 from unif2ace_model.run_tokenizer import provide_tokenizer, tokenizer_to_train
 from unif2ace_model.samples import write_samples
-from unif2ace_model.start import place_of, start_from
+from unif2ace_model.start import LOOKS, place_of, start_from
 from unif2ace_model.text import TextTokenizer
 from unif2ace_model.transformer import Loads
 
@@ -286,7 +286,7 @@ def apply_step(
     ranks: Ranks = ALONE,
 ) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(preset, step)
+        group["lr"] = group.get("share", 1.0) * learning_rate(preset, step)  # no share: of an earlier checkpoint
     optimizer.step()
     moe = preset.model.token_moe
     if moe is not None and moe.balance == "bias":
@@ -306,13 +306,19 @@ def learning_rate(preset: Preset, step: int) -> float:
 
 
 def adamw(model: UniF2ace, preset: Preset) -> torch.optim.AdamW:
-    """Decay on matrices alone: biases, norms and scales keep none, nor do embeddings (our choice, the usual one)."""
-    named = [(name, p) for name, p in model.named_parameters()]
-    decayed = [p for name, p in named if p.ndim >= 2 and "embed" not in name and not name.endswith(("_EF", "_ED"))]
-    chosen = {id(p) for p in decayed}
+    """Decay on matrices alone: biases, norms and scales keep none, nor do embeddings (our choice, the usual one).
+    A group's `share` is what it takes of the learning rate: `optim.body` for all but what looks at pictures."""
+    named = list(model.named_parameters())
+    decayed = {name for name, p in named if p.ndim >= 2 and "embed" not in name and not name.endswith(("_EF", "_ED"))}
+    share = {name: 1.0 if LOOKS.search(name) else preset.optim.body for name, _ in named}
     groups = [
-        {"params": decayed, "weight_decay": preset.optim.weight_decay},
-        {"params": [p for _, p in named if id(p) not in chosen], "weight_decay": 0.0},
+        {
+            "params": [p for name, p in named if share[name] == part and (name in decayed) == decays],
+            "share": part,
+            "weight_decay": preset.optim.weight_decay if decays else 0.0,
+        }
+        for part in sorted(set(share.values()), reverse=True)
+        for decays in (True, False)
     ]
     return torch.optim.AdamW(groups, lr=preset.optim.lr, betas=preset.optim.betas)
 
