@@ -43,6 +43,7 @@ def share_start(out: Path, plan: Plan, quiet: bool) -> None:
         update={
             "steps": steps,
             "lr": RATE * preset.optim.lr,
+            "body": 1.0,
             "gen_batch": 0,
             "und_batch": max(1, preset.optim.und_batch),
         }
