@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,8 +69,52 @@ def test_answers_survive_a_process_that_is_killed(tmp_path: Path) -> None:
 
 def test_another_file_is_no_journal(tmp_path: Path) -> None:
     (tmp_path / "journal.sqlite").write_bytes(b"not a database at all" * 100)
-    with pytest.raises(UserError, match="not a journal"):
+    with pytest.raises(UserError, match=r"journal\.sqlite is damaged \(file is not a database\): move it away and run"):
         Journal(tmp_path / "journal.sqlite")
+
+
+@pytest.fixture
+def journal_of_60(tmp_path: Path) -> Path:
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(path)
+    for number in range(60):
+        text = f"sentence {number} of an answer that takes more than one page. " * 100
+        journal.put(f"{number:064d}", "draft", "model", replace(ANSWER, text=text), f"sample{number}")
+    journal.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda journal: [journal.get(f"{number:064d}") for number in range(60)],
+        lambda journal: [journal.put(f"{n:064d}", "draft", "model", ANSWER, f"new{n}") for n in range(100, 400)],
+        lambda journal: journal.forget([f"sample{number}" for number in range(60)]),
+        lambda journal: journal.means("model"),
+        lambda journal: journal.of_nobody(),
+    ],
+    ids=["get", "put", "forget", "means", "of_nobody"],
+)
+def test_damaged_pages_are_told_whatever_is_done_with_the_journal(
+    journal_of_60: Path, use: Callable[[Journal], object]
+) -> None:
+    whole = journal_of_60.read_bytes()
+    journal_of_60.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))  # the first page: which tables there are
+    journal = Journal(journal_of_60)
+    with pytest.raises(UserError, match=rf"{journal_of_60} is damaged \(.*malformed\): move it away and run again"):
+        use(journal)
+    journal.close()
+
+
+def test_a_damaged_text_is_told_and_not_repeated(journal_of_60: Path) -> None:
+    whole = journal_of_60.read_bytes()
+    assert b"sentence 7 of" in whole
+    journal_of_60.write_bytes(whole.replace(b"sentence 7 of", b"sentence \xff of"))
+    journal = Journal(journal_of_60)
+    assert journal.get(f"{6:064d}") is not None
+    with pytest.raises(UserError, match=r"journal\.sqlite is damaged \(a text in it is not UTF-8\): move it"):
+        journal.get(f"{7:064d}")
+    journal.close()
 
 
 def test_a_journal_that_another_run_holds_is_not_taken_for_another_file(
@@ -80,7 +125,7 @@ def test_a_journal_that_another_run_holds_is_not_taken_for_another_file(
     other.execute("pragma locking_mode=exclusive")
     other.execute("begin exclusive")
     monkeypatch.setattr(journal_module, "BUSY_S", 0.1)
-    with pytest.raises(UserError, match=r"cannot be opened \(database is locked\): end other runs"):
+    with pytest.raises(UserError, match=r"journal\.sqlite: database is locked: end other runs"):
         Journal(path)
     other.close()
 

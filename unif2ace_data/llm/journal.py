@@ -9,11 +9,13 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from unif2ace_data.database import Database
 from unif2ace_data.errors import UserError
 from unif2ace_data.llm.engine import Answer
 
 JOURNAL = "journal.sqlite"  # its name in the private folder
 BUSY_S = 30.0  # seconds that another run's write is waited for
+THEN = "run again, which asks anew what it answered"  # where it is damaged
 TABLES = """
 create table if not exists answers (
   key text primary key, stage text not null, model text not null, text text not null, finish text not null,
@@ -25,13 +27,13 @@ ABOUT = "alter table answers add column about text not null default ''"  # journ
 
 
 class Journal:
-    """Used by one thread. Raises UserError where the file is no journal."""
+    """Used by one thread. Whatever is done with it raises UserError where the file is damaged or no journal."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = path
-        self.db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
         try:
+            self.db = Database(path, THEN, isolation_level=None, timeout=BUSY_S)
             # WAL with synchronous=normal: a killed process loses nothing; a power cut may cost the last answers, never the file.
             # secure_delete: what is forgotten is overwritten, not only unlinked.
             self.db.executescript(
@@ -42,10 +44,8 @@ class Journal:
             self.db.execute("create index if not exists answers_by_about on answers (about)")
         except sqlite3.OperationalError as error:
             raise UserError(
-                f"{path} cannot be opened ({error}): end other runs on this dataset, see that the disk has room, and run again"
+                f"{error}: end other runs on this dataset, see that the disk has room, and run again"
             ) from None
-        except sqlite3.DatabaseError as error:
-            raise UserError(f"{path} is not a journal of answers ({error}): move it away and run again") from None
 
     def get(self, key: str) -> Answer | None:
         row = self.db.execute(

@@ -18,8 +18,8 @@ import numpy as np
 import orjson
 
 from unif2ace_data.curate.removal import REMOVED, SIGNS, WHY
+from unif2ace_data.database import Database
 from unif2ace_data.errors import UserError
-from unif2ace_data.run.database import Database
 from unif2ace_data.schema import Annotations, FaceRecord, InputRef, PhotoRecord
 
 TABLES = """
@@ -75,7 +75,7 @@ class WorkStore:
         self.questions_table = "qa"
         self.reviews_table = "reviews"
         self._lock = lock_folder(folder)
-        self.db = Database(folder / "work.sqlite", isolation_level=None)
+        self.db = Database(folder / "work.sqlite", "build again, which measures everything anew", isolation_level=None)
         # secure_delete: what is removed is overwritten, not only unlinked.
         self.db.executescript(
             "pragma journal_mode=wal; pragma synchronous=normal; pragma cache_size=-65536; pragma secure_delete=on;"

@@ -10,27 +10,35 @@ from typing import Any
 
 from unif2ace_data.errors import UserError
 
+NO_TEXT = "Could not decode to UTF-8"  # what Python says of damage within a text, of which SQLite knows nothing
+
 
 class Database(sqlite3.Connection):
-    """Raises sqlite3.OperationalError with the file's path, and UserError where the file is damaged or no database."""
+    """Raises sqlite3.OperationalError with the file's path, and UserError where the file is damaged or no database.
 
-    def __init__(self, path: Path, *arguments: Any, **options: Any) -> None:
-        self.path = path
+    `then`: what the user runs once a damaged file is moved away, and what that costs.
+    """
+
+    def __init__(self, path: Path, then: str, **options: Any) -> None:
+        self.path, self.then = path, then
         with self.told():
-            super().__init__(path, *arguments, **options)
+            super().__init__(path, **options)
 
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.OperationalError as error:
+            if str(error).startswith(NO_TEXT):  # its words repeat the whole text
+                raise self.damaged("a text in it is not UTF-8") from None
             raise sqlite3.OperationalError(f"{self.path}: {error}") from None
         except sqlite3.DatabaseError as error:
             if type(error) is not sqlite3.DatabaseError:  # a constraint that does not hold: a bug of ours
                 raise
-            raise UserError(
-                f"{self.path} is damaged ({error}): move it away and build again, which measures everything anew"
-            ) from None
+            raise self.damaged(str(error)) from None
+
+    def damaged(self, how: str) -> UserError:
+        return UserError(f"{self.path} is damaged ({how}): move it away and {self.then}")
 
     def execute(self, *arguments: Any) -> Rows:
         with self.told():
