@@ -207,6 +207,28 @@ def test_a_request_that_every_server_fails_costs_its_row_alone(serve: Serve, tmp
         assert results == {number: text for number, text in all_of(20).items() if number != 7}
 
 
+def test_a_request_that_hangs_costs_a_time_out_at_two_servers_and_its_row_alone(serve: Serve, tmp_path: Path) -> None:
+    def hanging(body: dict[str, Any], n: int) -> Reply:
+        return HANG if number_of(body) == 7 else answering(body, n)
+
+    servers = [serve(hanging) for _ in range(4)]
+    results, room = ask(servers, tmp_path, 30, timeout_s=1, attempts=5)
+    failed = results.pop(7)
+    assert isinstance(failed, AnswerFailed) and str(failed) == "draft: no answer within 1 s, at 2 servers"
+    assert results == {number: text for number, text in all_of(30).items() if number != 7}
+    assert sorted(sum(number_of(body) == 7 for body in server.bodies) for server in servers) == [0, 0, 1, 1]
+    assert room.accounts["draft"].failed == 1
+
+
+def test_two_servers_that_hang_on_everything_cost_no_row(serve: Serve, tmp_path: Path) -> None:
+    hung, good = [serve(lambda body, n: HANG) for _ in range(2)], serve()
+    good.delay = 0.1
+    results, _ = ask([*hung, good], tmp_path, 100, timeout_s=1, attempts=1)
+    assert results == all_of(100)
+    numbers = [Counter(map(number_of, server.bodies)) for server in hung]
+    assert (numbers[0] & numbers[1]).total() > 0, "no row was asked at both"
+
+
 def test_neither_the_journal_nor_the_answers_know_who_answered(serve: Serve, tmp_path: Path) -> None:
     one, two = serve(), serve()
     alone, _ = ask([one], tmp_path / "alone", 20)

@@ -64,7 +64,11 @@ class Unreachable(Exception):
 
 
 class Broken(Exception):
-    """The server failed on this request (500), took longer than the time-out, or answered something that is no answer."""
+    """The server failed on this request (500), or answered something that is no answer."""
+
+
+class TimedOut(Broken):
+    """The server took this request, and did not answer it within the time-out."""
 
 
 class Refused(Exception):

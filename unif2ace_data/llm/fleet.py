@@ -39,6 +39,10 @@ class Server:
         self.broken = 0
         self.told_at = float("-inf")
 
+    @property
+    def ailing(self) -> bool:
+        return self.broken >= AILING
+
 
 Turn = tuple["asyncio.Future[Server]", Collection[Server]]  # who waits, and the servers that it would rather not get
 
@@ -139,7 +143,7 @@ class Fleet:
         free = [s for s in self.servers if s.up and s.places.has_room() and s not in tried]
         if not free and not self.others(tried):
             free = [s for s in self.servers if s.up and s.places.has_room()]
-        return min(free, key=lambda s: (s.broken >= AILING, s.places.running, s.asked), default=None)
+        return min(free, key=lambda s: (s.ailing, s.places.running, s.asked), default=None)
 
     async def _wait(self, tried: Collection[Server]) -> Server:
         for server in self.servers:

@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 
 from unif2ace_data.errors import UserError
-from unif2ace_data.llm.engine import Answer, Broken, Busy, Refused, Request, Unreachable, folder_revision
+from unif2ace_data.llm.engine import Answer, Broken, Busy, Refused, Request, TimedOut, Unreachable, folder_revision
 from unif2ace_data.recipe import Llm
 
 MESSAGE = 300  # characters of a server's own words that a message repeats
@@ -114,7 +114,7 @@ class OpenAIServer:
         except (aiohttp.ServerTimeoutError, TimeoutError) as error:
             if isinstance(error, aiohttp.ConnectionTimeoutError):
                 raise Unreachable(f"{self.base_url}: no connection within the time-out") from None
-            raise Broken(f"no answer within {self.settings.timeout_s:g} s") from None
+            raise TimedOut(f"no answer within {self.settings.timeout_s:g} s") from None
         except aiohttp.InvalidURL:
             raise UserError(
                 f"--base-url {self.base_url!r} is not a URL, for example http://127.0.0.1:8000/v1", 2

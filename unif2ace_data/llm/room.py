@@ -4,6 +4,7 @@ What can go wrong, and what is done:
     answer cut off or does not parse   another seed, `attempts` times; then the row fails (AnswerFailed)
     refused (400, 413, 422)            the row fails at once
     failed or too slow (500, time-out) asked again after a pause, `attempts` times and at every server; then the row fails
+    too slow at two servers            the row fails: it hangs, and not they, where they answer others
     busy (429, 503)                    fewer requests in flight, asked again when the server says, or later and later
     nobody answers                     everything waits until somebody does; after `wait_s` the run ends with UserError
     wrong key, no such model           the run ends with UserError
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from unif2ace_data.llm.engine import Answer, Broken, Busy, Engine, Refused, Request, Unreachable, keyed_model
+from unif2ace_data.llm.engine import Answer, Broken, Busy, Engine, Refused, Request, TimedOut, Unreachable, keyed_model
 from unif2ace_data.llm.fleet import Fleet, Server, gone
 from unif2ace_data.llm.journal import Journal
 from unif2ace_data.recipe import Llm
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds: first pause before a request is sent again, doubled each time
 LOST = 5  # our choice: a request in whose company the connection was lost this often fails alone
+HUNG = 2  # our choice: a request that hangs at so many servers hangs at all; each costs a whole time-out
 
 
 class AnswerFailed(Exception):
@@ -122,6 +124,7 @@ class EngineRoom:
         pause, broken, lost, refused_since, why = PAUSE, 0, 0, None, ""
         tried: set[Server] = set()  # servers that failed this request since it last paused
         broken_at: set[Server] = set()
+        hung_at: set[Server] = set()  # but for ailing ones, which may hang on everything
         while True:
             later = pause * random.uniform(0.5, 1.5)
             try:
@@ -154,6 +157,11 @@ class EngineRoom:
                 self.fleet.broke(server)
                 broken += 1
                 broken_at.add(server)
+                if isinstance(error, TimedOut) and not server.ailing:
+                    hung_at.add(server)
+                if len(hung_at) == HUNG:
+                    account.failed += 1
+                    raise AnswerFailed(request.stage, f"{error}, at {HUNG} servers") from None
                 if broken >= self.settings.attempts and not self.fleet.others(broken_at):
                     account.failed += 1
                     raise AnswerFailed(request.stage, f"{error} ({broken} times)") from None
