@@ -27,16 +27,31 @@ def size(inputs: int, **stages: float) -> Measured:
     return Measured(inputs, SimpleNamespace(stages=stages, counts={"kept": inputs}), 0, 0)  # type: ignore[arg-type]
 
 
-@given(st.floats(0, 20), st.floats(0, 0.1), st.integers(300, 10**6))
-def test_what_two_sizes_share_is_start_up_and_what_they_do_not_is_work(start: float, each: float, total: int) -> None:
+@given(st.floats(0, 20), st.floats(0, 20), st.floats(0, 0.1), st.integers(300, 10**6))
+def test_what_two_sizes_share_is_start_up_and_what_they_do_not_is_work(
+    once: float, start: float, each: float, total: int
+) -> None:
     small, large = (size(n, packing=start + each * n, analysing=start + n / 20) for n in (64, 256))
-    found = times([small, large], total, np.full(4, 20.0), 1.5)
-    assert found["packing"] == pytest.approx((start, each * total), abs=1e-6 * total)
+    first = size(64, packing=once + start + each * 64, analysing=start + 64 / 20)
+    found = times([first, small, large], total, np.full(4, 20.0), 1.5)
+    assert found["packing"] == pytest.approx((once + start, each * total), abs=1e-6 * total)
     assert found["analysing"] == (
         pytest.approx(start + 64 / 20, abs=1e-6),
         total / 20,
     )  # the larger run had 192 left to do
     assert found["listing"] == (0.0, 1.5)  # the whole source was listed
+
+
+def test_a_report_shows_so_many_samples_and_no_more() -> None:
+    start, each = 0.5, 0.006
+
+    def report(kept: int) -> float:
+        return start + each * min(kept, 200)
+
+    for few, many in ((16, 64), (64, 256)):
+        sizes = [size(n, report=report(n), analysing=n / 20) for n in (few, few, many)]
+        for total in (100, 8_100, 10**6):
+            assert sum(times(sizes, total, np.full(4, 20.0), 0.0)["report"]) == pytest.approx(report(total))
 
 
 def test_workers_share_the_analysis_and_nothing_else() -> None:

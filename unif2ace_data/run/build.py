@@ -178,8 +178,8 @@ def build(
         ]  # fmt: skip
         resolved = resolved_recipe(recipe, engine, config, pack, manifests, digits)
         resolved = merged(resolved, orjson.loads(store.fact(ASKED, "{}")))
-        root = describe(out, store, shards, decision, resolved, manifests)
-        clock.lap("card and report")
+        root = describe(out, store, shards, decision, resolved, manifests, clock)
+        clock.lap("card")
         said = decision.notes + captions_note + unasked(out) + warning_lines(read_mapping(out / "stats.json"))
         summary = Summary(
             out=out, work=store.folder, inputs=len({r.source_id for r in decision.rows}), analysed=analysed, cropped=cropped,

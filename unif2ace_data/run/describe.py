@@ -25,6 +25,7 @@ from unif2ace_data.release.report import write_report
 from unif2ace_data.release.sample_sheet import SAMPLES, sample_sheet
 from unif2ace_data.release.stats import compute_stats
 from unif2ace_data.resources import resource
+from unif2ace_data.run.clock import Clock
 from unif2ace_data.run.decide import Decision
 from unif2ace_data.run.fairness import measured_fairness
 from unif2ace_data.run.pack import ledger_part
@@ -116,6 +117,7 @@ def describe(
     decision: Decision,
     resolved: dict[str, Any],
     manifests: list[Manifest],
+    clock: Clock,
 ) -> str:
     """Recipe, stats, datasheet, card, report, then the index with every hash; returns the dataset's root hash.
 
@@ -132,7 +134,9 @@ def describe(
         index, root = index_bytes(shards, files_of(out, names), counts)
         if same and (out / INDEX).read_bytes() == index:
             return root
+    clock.lap("card")
     write_descriptions(out, fresh)
+    clock.lap("report")
     return write_index(out, shards, files_of(out, names), counts)
 
 

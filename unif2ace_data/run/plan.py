@@ -1,13 +1,15 @@
 """`plan`: what a build will keep, take and fill, foretold from a sample of its source before money is spent.
 
 The sample is built for real, in a folder that goes away, in two sizes: what both take is start-up, what the larger one
-takes more is the work itself. A plan lies in `shards.work/plan.json`; the build puts beside it what happened.
+takes more is the work itself. The smaller one is packed twice: what a process does only once, the first time, is start-up.
+A plan lies in `shards.work/plan.json`; the build puts beside it what happened.
 """
 
 from __future__ import annotations
 
 import hashlib
 import heapq
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -21,6 +23,7 @@ import orjson
 from unif2ace_data.curate.intervals import wilson
 from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Recipe
+from unif2ace_data.release.report import MAX_SAMPLES
 from unif2ace_data.run.build import LOCAL, Summary, build, check_places, listed
 from unif2ace_data.run.captioning import caption_engine, foreseen
 from unif2ace_data.run.clock import Clock
@@ -74,9 +77,8 @@ def plan(
         raise UserError(f"{total} inputs are too few for a plan: build them", 2)
     with tempfile.TemporaryDirectory(prefix="unif2ace-plan-") as folder:
         place = Path(folder) / "shards"
-        sizes = [
-            measured(recipe, place, part, on, quiet) for part in (chosen[: max(1, len(chosen) // SMALLER)], chosen)
-        ]
+        smaller = chosen[: max(1, len(chosen) // SMALLER)]
+        sizes = [measured(recipe, place, part, on, quiet) for part in (smaller, smaller, chosen)]
         rates = rates_of(place, on.workers)
         stages = times(sizes, total, rates, clock.seconds["listing"])
         model = asked(recipe, place, sizes[-1], total, rate)
@@ -106,7 +108,11 @@ def drawn(recipe: Recipe, count: int) -> tuple[list[str], int]:
 
 
 def measured(recipe: Recipe, place: Path, chosen: list[str], on: Executor, quiet: bool) -> Measured:
-    """Build the chosen inputs, with grounded captions: nothing is asked of a model that costs money."""
+    """Build the chosen inputs, with grounded captions: nothing is asked of a model that costs money.
+
+    What an earlier call at this `place` measured is taken over; everything from packing on is done anew.
+    """
+    shutil.rmtree(place, ignore_errors=True)
     changes = {
         "captions": recipe.captions.model_copy(update={"engine": "grounded"}),
         "alarm": recipe.alarm.model_copy(update={"max_failed": 1.0}),
@@ -146,16 +152,23 @@ def rates_of(place: Path, workers: int) -> np.ndarray:
 
 
 def times(sizes: list[Measured], total: int, rates: np.ndarray, listing: float) -> dict[str, tuple[float, float]]:
-    """Seconds of each stage for `total` inputs: (start-up, work)."""
-    small, large = sizes
+    """Seconds of each stage for `total` inputs: (start-up, work). `sizes`: the smaller, the same again, the larger."""
+    first, small, large = sizes
+    kept = round(large.kept / large.inputs * total)
     found = {}
     for stage, seconds in large.summary.stages.items():
-        first = small.summary.stages.get(stage, 0.0)
-        slope = max(0.0, seconds - first) / max(1, large.inputs - small.inputs)
-        found[stage] = (max(0.0, first - slope * small.inputs), slope * total)
+        before, after = amount(stage, small.inputs, small.kept), amount(stage, large.inputs, large.kept)
+        cold, warm = (size.summary.stages.get(stage, 0.0) for size in (first, small))
+        slope = max(0.0, seconds - min(cold, warm)) / max(1, after - before)  # the second may have been held up
+        found[stage] = (max(0.0, cold - slope * before), slope * amount(stage, total, kept))
     rate = float(len(rates) / np.sum(1 / rates))
     begun = max(0.0, large.summary.stages["analysing"] - (large.inputs - small.inputs) / rate)
     return found | {"listing": (0.0, listing), "hashing": (0.0, 0.0), "analysing": (begun, total / rate)}
+
+
+def amount(stage: str, inputs: int, kept: int) -> int:
+    """What a stage's work grows with: the inputs, but for the report, which shows so many samples and no more."""
+    return min(kept, MAX_SAMPLES) if stage == "report" else inputs
 
 
 def spread_of(rates: np.ndarray) -> float:
