@@ -20,15 +20,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One attempt at one caption. `facts` (attribute name -> wording, in natural order) is all that it may state."""
+    """One attempt at one caption. `facts` (attribute name -> wording, in natural order) is all that it may state;
+    `sections`: their names by section (sections_of)."""
 
     key: str
     attempt: int
     facts: dict[str, Phrase]
+    sections: dict[str, list[str]]
     pronouns: dict[str, str]  # noun, subj, poss, obj
 
     def pick(self, slot: str, options: Sequence[T]) -> T:
         """The option that the hash of key, attempt and slot falls on."""
+        if len(options) == 1:
+            return options[0]
         digest = hashlib.sha256(f"{self.key}\n{self.attempt}\n{slot}".encode()).digest()
         return options[int.from_bytes(digest[:8], "big") % len(options)]
 
@@ -37,10 +41,17 @@ class Draft:
         return self.pick(slot, range(of)) == 0
 
     def within(self, section: str) -> list[str]:
-        return [name for name, phrase in self.facts.items() if phrase.section == section]
+        return self.sections.get(section, [])
 
     def series(self, items: Sequence[str], word: str = "and") -> str:
         return series(items, self.coin("oxford"), word)
+
+
+def sections_of(facts: dict[str, Phrase]) -> dict[str, list[str]]:
+    sections: dict[str, list[str]] = {}
+    for name, phrase in facts.items():
+        sections.setdefault(phrase.section, []).append(name)
+    return sections
 
 
 def fill(draft: Draft, text: str, form: int = SINGULAR, subj: str = "", **slots: str) -> str:
