@@ -6,10 +6,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from unif2ace_data.captions.phrases import Phrase, phrases
 from unif2ace_data.captions.wording import PLURAL, SINGULAR, agree, marked, series
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
 IMAGE = "\ue003"  # stands for a name of the photograph until the whole text is known
 
@@ -21,10 +24,9 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Draft:
     """One attempt at one caption. `facts` (attribute name -> wording, in natural order) is all that it may state;
-    `sections`: their names by section (sections_of)."""
+    `sections`: their names by section (sections_of). `seed`: the hash of key and attempt (seed_of)."""
 
-    key: str
-    attempt: int
+    seed: Hash
     facts: dict[str, Phrase]
     sections: dict[str, list[str]]
     pronouns: dict[str, str]  # noun, subj, poss, obj
@@ -33,8 +35,9 @@ class Draft:
         """The option that the hash of key, attempt and slot falls on."""
         if len(options) == 1:
             return options[0]
-        digest = hashlib.sha256(f"{self.key}\n{self.attempt}\n{slot}".encode()).digest()
-        return options[int.from_bytes(digest[:8], "big") % len(options)]
+        hashed = self.seed.copy()
+        hashed.update(slot.encode())
+        return options[int.from_bytes(hashed.digest()[:8], "big") % len(options)]
 
     def coin(self, slot: str, of: int = 2) -> bool:
         """True once in `of`."""
@@ -45,6 +48,10 @@ class Draft:
 
     def series(self, items: Sequence[str], word: str = "and") -> str:
         return series(items, self.coin("oxford"), word)
+
+
+def seed_of(key: str, attempt: int) -> Hash:
+    return hashlib.sha256(f"{key}\n{attempt}\n".encode())
 
 
 def sections_of(facts: dict[str, Phrase]) -> dict[str, list[str]]:
@@ -101,7 +108,9 @@ def part_states(draft: Draft, names: Sequence[str], copula: bool) -> list[str]:
     for key, group in by_part(draft, names).items():
         part = phrases().parts[key]
         link = {False: "", True: " are" if part.count == "many" else " is"}[copula]
-        found = sorted(((name, predicate(draft, name)) for name in group), key=lambda pair: pair[1].startswith(LAST))
+        found = [(name, predicate(draft, name)) for name in group]
+        if len(found) > 1:
+            found.sort(key=lambda pair: pair[1].startswith(LAST))
         (first, opens), *others = found
         said = [marked(first, f"{part.noun}{link} {opens}")] + [marked(name, text) for name, text in others]
         owner = f"{draft.pronouns['poss']} " if copula else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from unif2ace_data.captions.draft import IMAGE, Draft, fill, sections_of
+from unif2ace_data.captions.draft import IMAGE, Draft, fill, sections_of, seed_of
 from unif2ace_data.captions.facts import statable
 from unif2ace_data.captions.phrases import Phrase, phrases, phrases_sha256
 from unif2ace_data.captions.sentences import compose
@@ -61,7 +61,7 @@ def best_draft(key: str, facts: dict[str, Phrase]) -> str:
     best: tuple[tuple[int, int, int], str] | None = None
     for level in range(LEVELS):
         for attempt in range(level * DRAFTS, (level + 1) * DRAFTS):
-            draft = Draft(key, attempt, facts, sections, phrases().pronouns[gender])
+            draft = Draft(seed_of(key, attempt), facts, sections, phrases().pronouns[gender])
             text = write(draft, level)
             said = plain(text)
             length = token_count(said)
