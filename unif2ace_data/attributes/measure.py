@@ -91,10 +91,10 @@ def measure(entry: Entry, quantities: dict[str, float], engine: str = "embedded"
     if not value:
         return None
     confidence = probabilities[value]
-    used = entry.fit.quantities if entry.fit else [entry.bands.quantity] if entry.bands else []
-    evidence = evidence_of(used, quantities, engine)
+    used = tuple(entry.fit.quantities) if entry.fit else (entry.bands.quantity,) if entry.bands else ()
+    by, revision, telling = measured_by(used, engine)
     claim = entry.claims.get(value)
-    trusted = (engine == "embedded" or "genderage" not in evidence.by) and like_labelled(entry.name, quantities)
+    trusted = (engine == "embedded" or "genderage" not in by) and like_labelled(entry.name, quantities)
     if claim is not None and claim.holds and trusted:
         if confidence < claim.threshold:
             return None
@@ -105,13 +105,14 @@ def measure(entry: Entry, quantities: dict[str, float], engine: str = "embedded"
         return None
     else:
         validated = False
+    seen = ", ".join(f"{name.split('.', 1)[-1]}={quantities[name]:.2f}" for name in telling)
     return Attribute(
         name=entry.name,
         group=entry.group,
         value=value,
         confidence=round(confidence, 3),
         validated=validated,
-        evidence=evidence,
+        evidence=Evidence(by=by, revision=revision, measured=seen),
     )
 
 
@@ -141,9 +142,10 @@ def banded(bands: Bands, values: list[str], quantities: dict[str, float]) -> dic
 
 
 def fitted(fit: Fit, weights: Weights, quantities: dict[str, float]) -> dict[str, float] | None:
-    if any(name not in quantities for name in fit.quantities):
+    try:
+        raw = np.array([quantities[name] for name in fit.quantities])
+    except KeyError:
         return None
-    raw = np.array([quantities[name] for name in fit.quantities])
     mean, scale, bias, by_value = weights.arrays
     scores = (raw - mean) / scale
     if np.abs(scores).max() > UNUSUAL:
@@ -206,18 +208,15 @@ def composed(v: dict[str, float]) -> dict[str, float]:
     return made
 
 
-def evidence_of(used: list[str], quantities: dict[str, float], engine: str) -> Evidence:
-    """Who measured the quantities, the weights' hashes, and the two that say most (never the skin's own colour)."""
+@functools.lru_cache(1 << 10)  # an attribute each
+def measured_by(used: tuple[str, ...], engine: str) -> tuple[str, str, list[str]]:
+    """Who measured these quantities, the weights' hashes, and the two that say most (never the skin's own colour)."""
     owners = {MEASURED_BY.get(name.split(".")[0], LANDMARKER) for name in used}
     revisions = [
         revision_of(file) for by, file in sorted(owners) if file and (engine == "embedded" or by != "genderage")
     ]
-    shown = [name for name in used if "skin" not in name][:2]
-    return Evidence(
-        by="+".join(sorted(by for by, _ in owners)),
-        revision="+".join(revisions),
-        measured=", ".join(f"{name.split('.', 1)[-1]}={quantities[name]:.2f}" for name in shown),
-    )
+    telling = [name for name in used if "skin" not in name][:2]
+    return "+".join(sorted(by for by, _ in owners)), "+".join(revisions), telling
 
 
 @functools.cache

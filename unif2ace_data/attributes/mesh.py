@@ -60,28 +60,28 @@ def geometry_of(mesh: np.ndarray) -> dict[str, float]:
     eye / eye width; x to the image's right, y down), `jaw_angle` (degrees at the jaw corner).
     """
     p = frontal(mesh)
-    width = max(float(p[SIDE_R, 0] - p[SIDE_L, 0]), 1e-9)
-    height = max(float(p[CHIN, 1] - p[TOP, 1]), 1e-9)
+    x, y = p[:, 0].tolist(), p[:, 1].tolist()  # plain numbers: arrays take longer over one number at a time
+    width = max(x[SIDE_R] - x[SIDE_L], 1e-9)
+    height = max(y[CHIN] - y[TOP], 1e-9)
     values = {"face_ratio": height / width}
     for name, (a, b) in WIDTHS.items():
-        values[name] = float(p[b, 0] - p[a, 0]) / width
+        values[name] = (x[b] - x[a]) / width
     for name, (a, b) in HEIGHTS.items():
-        values[name] = float(p[b, 1] - p[a, 1]) / height
+        values[name] = (y[b] - y[a]) / height
 
-    mouth = max(float(p[MOUTH_R, 0] - p[MOUTH_L, 0]), 1e-9)
-    values["mouth_aspect"] = float(p[LIP_LOW, 1] - p[LIP_UP, 1]) / mouth
-    lips = float(p[LIP_UP, 1] - p[LIP_TOP, 1] + p[LIP_BOTTOM, 1] - p[LIP_LOW, 1])
+    mouth = max(x[MOUTH_R] - x[MOUTH_L], 1e-9)
+    values["mouth_aspect"] = (y[LIP_LOW] - y[LIP_UP]) / mouth
+    lips = y[LIP_UP] - y[LIP_TOP] + y[LIP_BOTTOM] - y[LIP_LOW]
     values["lip_fullness"] = lips / mouth
-    values["corner_lift"] = float((p[LIP_UP, 1] + p[LIP_LOW, 1] - p[MOUTH_L, 1] - p[MOUTH_R, 1]) / 2) / mouth
+    values["corner_lift"] = (y[LIP_UP] + y[LIP_LOW] - y[MOUTH_L] - y[MOUTH_R]) / 2 / mouth
     for side, (out, inner, up, low, iris) in {
         "left": (EYE_OUT_L, EYE_IN_L, EYE_UP_L, EYE_LOW_L, IRIS_L),
         "right": (EYE_OUT_R, EYE_IN_R, EYE_UP_R, EYE_LOW_R, IRIS_R),
     }.items():
-        eye = max(abs(float(p[inner, 0] - p[out, 0])), 1e-9)
-        middle = (p[out] + p[inner]) / 2
-        values[f"eye_aspect_{side}"] = float(p[low, 1] - p[up, 1]) / eye
-        values[f"iris_x_{side}"] = float(p[iris, 0] - middle[0]) / eye
-        values[f"iris_y_{side}"] = float(p[iris, 1] - middle[1]) / eye
+        eye = max(abs(x[inner] - x[out]), 1e-9)
+        values[f"eye_aspect_{side}"] = (y[low] - y[up]) / eye
+        values[f"iris_x_{side}"] = (x[iris] - (x[out] + x[inner]) / 2) / eye
+        values[f"iris_y_{side}"] = (y[iris] - (y[out] + y[inner]) / 2) / eye
     values["jaw_angle"] = (angle(p[132], p[172], p[CHIN]) + angle(p[361], p[397], p[CHIN])) / 2
     return {name: round(value, 4) for name, value in values.items()}
 

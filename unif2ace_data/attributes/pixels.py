@@ -99,6 +99,7 @@ PLACE_INDEX = {name: i for i, name in enumerate(PLACES)}
 PLACE_GRID = np.stack([np.stack([x1 + (x2 - x1) * _u, y1 + (y2 - y1) * _v], 1) for x1, x2, y1, y2 in PLACES.values()])
 RING = [PLACE_INDEX[name] for name in HAIR_RING]
 BEHIND = [i for name, i in PLACE_INDEX.items() if name.startswith("behind")]
+CROWN_ROWS = [PLACE_INDEX[name] for name in CROWN]
 SIDE_ROWS = {name: [PLACE_INDEX[f"{name}_left"], PLACE_INDEX[f"{name}_right"]] for name in SIDES}
 LAB_SCALE, LAB_SHIFT = np.array([100 / 255, 1, 1]), np.array([0, 128, 128])  # OpenCV's 8-bit CIELAB
 
@@ -108,9 +109,10 @@ def pixels_of(rgb: np.ndarray, mesh: np.ndarray) -> dict[str, float]:
 
     Names are `region.measure` (tables above). What the photo does not show (shoulders outside the picture) is missing.
     """
-    face, warp = upright(rgb, mesh, FACE_SPAN, FACE_PATCH)
+    head = held(mesh)
+    face, warp = upright(rgb, head, FACE_SPAN, FACE_PATCH)
     values, skin = face_measures(face, mesh[:, :2] @ warp[:, :2].T + warp[:, 2])
-    patch, warp = upright(rgb, mesh, AROUND_SPAN, AROUND_PATCH)
+    patch, warp = upright(rgb, head, AROUND_SPAN, AROUND_PATCH)
     points = mesh[:, :2] @ warp[:, :2].T + warp[:, 2]
     left, right, top, chin = points[SIDE_L, 0], points[SIDE_R, 0], points[TOP, 1], points[CHIN, 1]
     origin, size = np.array([(left + right) / 2, top]), np.array([right - left, chin - top])
@@ -123,14 +125,23 @@ def pixels_of(rgb: np.ndarray, mesh: np.ndarray) -> dict[str, float]:
     return {name: round(float(value), 3) for name, value in values.items()}
 
 
-def upright(rgb: np.ndarray, mesh: np.ndarray, span: float, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The square of `span` face heights around the face, its eyes level: 8-bit CIELAB (side, side, 3), and the warp."""
+def held(mesh: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+    """How the head is held: the rotation (2, 2) that levels its eyes, its height in pixels, its middle (2,)."""
     eyes = mesh[EYE_R] - mesh[EYE_L]
     angle = np.arctan2(eyes[1], eyes[0])
-    scale = side / (span * max(float(np.linalg.norm(mesh[CHIN] - mesh[TOP])), 1e-6))
-    turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     xy = mesh[:, :2]
-    shift = side / 2 - turn @ ((xy.min(0) + xy.max(0)) / 2)
+    return turn, float(np.linalg.norm(mesh[CHIN] - mesh[TOP])), (xy.min(0) + xy.max(0)) / 2
+
+
+def upright(
+    rgb: np.ndarray, head: tuple[np.ndarray, float, np.ndarray], span: float, side: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The square of `span` face heights around the face, its eyes level: 8-bit CIELAB (side, side, 3), and the warp."""
+    level, height, middle = head
+    scale = side / (span * max(height, 1e-6))
+    turn = scale * level
+    shift = side / 2 - turn @ middle
     source, shrink = rgb, 1
     if scale < 0.6:  # a plain warp would skip pixels
         shrink = max(1, min(round(1 / scale), *rgb.shape[:2]))
@@ -154,34 +165,35 @@ def colours_at(patch: np.ndarray, positions: np.ndarray) -> np.ndarray:
 def shown(positions: np.ndarray, warp: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Which `positions` (…, 2) of the coarse patch lie on it and in the photo of this shape."""
     source = (positions - warp[:, 2]) @ np.linalg.inv(warp[:, :2]).T
-    on_patch = ((positions >= 0) & (positions <= AROUND_PATCH - 1)).all(-1)
-    return np.asarray(on_patch & ((source >= 0) & (source < (shape[1], shape[0]))).all(-1))
+    (x, y), (u, v), last = np.moveaxis(positions, -1, 0), np.moveaxis(source, -1, 0), AROUND_PATCH - 1
+    on_patch = (x >= 0) & (x <= last) & (y >= 0) & (y <= last)
+    return np.asarray(on_patch & (u >= 0) & (u < shape[1]) & (v >= 0) & (v < shape[0]))
 
 
 def face_measures(face: np.ndarray, points: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
     """What REGIONS asks for, the light on both sides, and the skin's L a b."""
-    lightness = face[..., 0]
+    lightness = cv2.extractChannel(face, 0)
     texture = cv2.absdiff(lightness, cv2.GaussianBlur(lightness, (0, 0), 2))
     positions = QUAD_WEIGHTS @ points[QUADS]
     at = np.clip(np.rint(positions), 0, FACE_PATCH - 1).astype(np.intp)
     x, y = at[..., 0], at[..., 1]
     colours = face[y, x] * LAB_SCALE - LAB_SHIFT
-    skin = np.median(colours[SKIN_ROWS].reshape(-1, 3), axis=0)
+    skin = median(colours[SKIN_ROWS].reshape(-1, 3))
     ordered = np.sort(colours[..., 0], axis=1)
     tenth = ordered.shape[1] // 10
     per_quad = np.column_stack(
         [
             colours.mean(1) - skin,
-            edges(lightness, 1, 0)[y, x].mean(1),
-            edges(lightness, 0, 1)[y, x].mean(1),
+            slopes(cv2.Sobel(lightness, cv2.CV_16S, 1, 0, ksize=3)[y, x]).mean(1),
+            slopes(cv2.Sobel(lightness, cv2.CV_16S, 0, 1, ksize=3)[y, x]).mean(1),
             texture[y, x].mean(1) * LAB_SCALE[0],
             colours[..., 0].std(1),
             ordered[:, tenth] - skin[0],
             ordered[:, -1 - tenth] - skin[0],
         ]
     )
-    pooled = POOL @ per_quad
-    values = {name: float(pooled[row, column]) for name, row, column in KEPT}
+    pooled = (POOL @ per_quad).tolist()
+    values: dict[str, float] = {name: pooled[row][column] for name, row, column in KEPT}
     (cheek_l, cheek_r), (jaw_l, jaw_r) = QUAD_ROWS["cheek"], QUAD_ROWS["jaw"]
     by_quad = per_quad[:, 0]  # of the image's right side minus its left: > 0 where the right is brighter
     values["face.side"] = float(by_quad[cheek_r] + by_quad[jaw_r] - by_quad[cheek_l] - by_quad[jaw_l]) / 2
@@ -191,9 +203,20 @@ def face_measures(face: np.ndarray, points: np.ndarray) -> tuple[dict[str, float
     return values, skin
 
 
-def edges(lightness: np.ndarray, dx: int, dy: int) -> np.ndarray:
-    """Absolute slope of L per pixel."""
-    return np.asarray(np.abs(cv2.Sobel(lightness, cv2.CV_16S, dx, dy, ksize=3)) * (LAB_SCALE[0] / 8))
+def slopes(sobel: np.ndarray) -> np.ndarray:
+    """Absolute slope of L per pixel, from Sobel's responses."""
+    return np.asarray(np.abs(sobel) * (LAB_SCALE[0] / 8))
+
+
+def median(colours: np.ndarray) -> np.ndarray:
+    """np.median of (N, 3) over the samples; that takes longer to prepare than to sort so few."""
+    ordered, n = np.sort(colours, axis=0), len(colours)
+    return np.asarray((ordered[(n - 1) // 2] + ordered[n // 2]) / 2)
+
+
+def share(wanted: np.ndarray) -> float:
+    """Share of the samples for which it holds."""
+    return np.count_nonzero(wanted) / len(wanted)
 
 
 def surroundings(samples: np.ndarray, inside: np.ndarray, skin: np.ndarray) -> dict[str, float]:
@@ -207,37 +230,34 @@ def surroundings(samples: np.ndarray, inside: np.ndarray, skin: np.ndarray) -> d
     if len(background) < GRID:
         return sides(samples, inside, visible, {})
     values: dict[str, float] = {}
-    middle, spread = np.median(background, axis=0), background.std(0)
+    middle, spread = median(background), background.std(0)
     lightness = background[:, 0]
     values |= {"behind.L": middle[0], "behind.a": middle[1], "behind.b": middle[2], "behind.mean": lightness.mean()}
     values |= {"behind.spread": spread[0], "behind.colours": float(np.hypot(spread[1], spread[2]))}
-    values |= {"behind.dark": (lightness < DARK).mean(), "behind.light": (lightness > LIGHT).mean()}
+    values |= {"behind.dark": share(lightness < DARK), "behind.light": share(lightness > LIGHT)}
 
     from_skin, from_background = distance(samples, skin), distance(samples, middle)
-    is_hair = inside[RING] & (from_background[RING] > UNLIKE) & (from_skin[RING] > UNLIKE)
+    is_hair = (inside & (from_background > UNLIKE) & (from_skin > UNLIKE))[RING]
     hair = samples[RING][is_hair]
-    if not len(hair) or not visible[[PLACE_INDEX[name] for name in CROWN]].all():
+    if not len(hair) or not visible[CROWN_ROWS].all():
         return values | sides(samples, inside, visible, {})
-    colour = np.median(hair, axis=0)
+    colour = median(hair)
     lightness, chroma = np.sort(hair[:, 0]), np.hypot(hair[:, 1], hair[:, 2])
     tenth = len(hair) // 10
     values |= {"hair.share": is_hair.mean(), "hair.L": colour[0], "hair.a": colour[1], "hair.b": colour[2]}
     values |= {"hair.low": lightness[tenth], "hair.high": lightness[-1 - tenth], "hair.spread": lightness.std()}
-    values |= {
-        "hair.black": (lightness < 18).mean(),
-        "hair.light": (lightness > 50).mean(),
-        "hair.chroma": chroma.mean(),
-    }
-    values |= {"hair.colourless": ((chroma < 7) & (hair[:, 0] > 25)).mean(), "hair.warm": (hair[:, 2] > 10).mean()}
-    for name in CROWN:
-        i = PLACE_INDEX[name]
-        values |= dict(zip((f"{name}.L", f"{name}.a", f"{name}.b"), samples[i].mean(0), strict=True))
-        values |= {f"{name}.spread": samples[i, :, 0].std(), f"{name}.skin": (from_skin[i] < UNLIKE).mean()}
+    values |= {"hair.black": share(lightness < 18), "hair.light": share(lightness > 50), "hair.chroma": chroma.mean()}
+    values |= {"hair.colourless": share((chroma < 7) & (hair[:, 0] > 25)), "hair.warm": share(hair[:, 2] > 10)}
     like = {
         "hair": distance(samples, colour) < 1.4 * UNLIKE,
         "behind": from_background < UNLIKE,
         "skin": from_skin < UNLIKE,
     }
+    crown = samples[CROWN_ROWS]
+    means, spreads, bare = crown.mean(1), crown[..., 0].std(1), like["skin"][CROWN_ROWS].mean(1)
+    for i, name in enumerate(CROWN):
+        values |= dict(zip((f"{name}.L", f"{name}.a", f"{name}.b"), means[i], strict=True))
+        values |= {f"{name}.spread": spreads[i], f"{name}.skin": bare[i]}
     return values | sides(samples, inside, visible, like)
 
 
@@ -245,20 +265,20 @@ def sides(
     samples: np.ndarray, inside: np.ndarray, visible: np.ndarray, like: dict[str, np.ndarray]
 ) -> dict[str, float]:
     """What SIDES asks for of both sides together, as far as `like` tells what the samples are like."""
-    colours = (samples * inside[..., None]).sum(1) / np.maximum(inside.sum(1), 1)[:, None]
-    shares = {what: is_like.mean(1) for what, is_like in like.items()}
+    colours = ((samples * inside[..., None]).sum(1) / np.maximum(inside.sum(1), 1)[:, None]).tolist()
+    shares = {what: is_like.mean(1).tolist() for what, is_like in like.items()}
     values: dict[str, float] = {}
     for name, wanted in SIDES.items():
         rows = [row for row in SIDE_ROWS[name] if visible[row]]
         if not rows:
             continue
-        tones = [float(colours[row, 0]) for row in rows]
-        found = dict(zip(("L", "a", "b"), colours[rows].mean(0), strict=True))
+        tones = [colours[row][0] for row in rows]
+        found = {tone: sum(colours[row][i] for row in rows) / len(rows) for i, tone in enumerate("Lab")}
         found |= {"darker": min(tones), "lighter": max(tones)}
         if "spread" in wanted:
             found["spread"] = samples[rows][..., 0].std()
-        for what, share in shares.items():
-            of_sides = [float(share[row]) for row in rows]
+        for what, by_place in shares.items():
+            of_sides = [by_place[row] for row in rows]
             found |= {what: sum(of_sides) / len(rows), f"{what}_less": min(of_sides), f"{what}_more": max(of_sides)}
         values |= {f"{name}.{measure}": found[measure] for measure in wanted.split() if measure in found}
     return values
@@ -266,7 +286,8 @@ def sides(
 
 def distance(samples: np.ndarray, colour: np.ndarray) -> np.ndarray:
     """CIELAB distance of each sample from one colour."""
-    return np.asarray(np.sqrt(np.square(samples - colour).sum(-1)))
+    squares = np.square(samples - colour)
+    return np.asarray(np.sqrt(squares[..., 0] + squares[..., 1] + squares[..., 2]))
 
 
 def chest(rows: np.ndarray, seen: np.ndarray, skin: np.ndarray) -> dict[str, float]:
@@ -276,15 +297,20 @@ def chest(rows: np.ndarray, seen: np.ndarray, skin: np.ndarray) -> dict[str, flo
     skin's, and the range of lightness; `white`: share of white samples; `skin`: likeness to skin; `middle`: distance of
     the middle from the mean of both sides; `sides`: between them.
     """
+    lightness = rows[..., 0] - skin[0]
+    white = (lightness > 5) & (np.hypot(rows[..., 1], rows[..., 2]) < 18)
+    left, middle, right = rows[:, 1], rows[:, 3], rows[:, 5]
+    measured = {
+        "light": lightness.max(1),
+        "range": np.ptp(lightness, axis=1),
+        "white": white.mean(1),
+        "skin": np.exp(-np.square(distance(rows[:, 1:6], skin) / 15)).mean(1),
+        "middle": distance(middle, (left + right) / 2),
+        "sides": distance(left, right),
+    }
     values: dict[str, float] = {}
-    for number, colours in enumerate(rows, start=1):
-        if not seen[number - 1].all():
+    for number, complete in enumerate(seen.all(1).tolist()):
+        if not complete:
             break
-        lightness = colours[:, 0] - skin[0]
-        white = (lightness > 5) & (np.hypot(colours[:, 1], colours[:, 2]) < 18)
-        values |= {f"chest_{number}.light": lightness.max(), f"chest_{number}.range": np.ptp(lightness)}
-        values |= {f"chest_{number}.white": white.mean()}
-        values[f"chest_{number}.skin"] = np.exp(-np.square(distance(colours[1:6], skin) / 15)).mean()
-        values[f"chest_{number}.middle"] = float(distance(colours[3], (colours[1] + colours[5]) / 2))
-        values[f"chest_{number}.sides"] = float(distance(colours[1], colours[5]))
+        values |= {f"chest_{number + 1}.{name}": by_row[number] for name, by_row in measured.items()}
     return values

@@ -6,10 +6,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from unif2ace_data.captions.phrases import Phrase, phrases
 from unif2ace_data.captions.wording import PLURAL, SINGULAR, agree, marked, series
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
 IMAGE = "\ue003"  # stands for a name of the photograph until the whole text is known
 
@@ -20,27 +23,42 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One attempt at one caption. `facts` (attribute name -> wording, in natural order) is all that it may state."""
+    """One attempt at one caption. `facts` (attribute name -> wording, in natural order) is all that it may state;
+    `sections`: their names by section (sections_of). `seed`: the hash of key and attempt (seed_of)."""
 
-    key: str
-    attempt: int
+    seed: Hash
     facts: dict[str, Phrase]
+    sections: dict[str, list[str]]
     pronouns: dict[str, str]  # noun, subj, poss, obj
 
     def pick(self, slot: str, options: Sequence[T]) -> T:
         """The option that the hash of key, attempt and slot falls on."""
-        digest = hashlib.sha256(f"{self.key}\n{self.attempt}\n{slot}".encode()).digest()
-        return options[int.from_bytes(digest[:8], "big") % len(options)]
+        if len(options) == 1:
+            return options[0]
+        hashed = self.seed.copy()
+        hashed.update(slot.encode())
+        return options[int.from_bytes(hashed.digest()[:8], "big") % len(options)]
 
     def coin(self, slot: str, of: int = 2) -> bool:
         """True once in `of`."""
         return self.pick(slot, range(of)) == 0
 
     def within(self, section: str) -> list[str]:
-        return [name for name, phrase in self.facts.items() if phrase.section == section]
+        return self.sections.get(section, [])
 
     def series(self, items: Sequence[str], word: str = "and") -> str:
         return series(items, self.coin("oxford"), word)
+
+
+def seed_of(key: str, attempt: int) -> Hash:
+    return hashlib.sha256(f"{key}\n{attempt}\n".encode())
+
+
+def sections_of(facts: dict[str, Phrase]) -> dict[str, list[str]]:
+    sections: dict[str, list[str]] = {}
+    for name, phrase in facts.items():
+        sections.setdefault(phrase.section, []).append(name)
+    return sections
 
 
 def fill(draft: Draft, text: str, form: int = SINGULAR, subj: str = "", **slots: str) -> str:
@@ -90,7 +108,9 @@ def part_states(draft: Draft, names: Sequence[str], copula: bool) -> list[str]:
     for key, group in by_part(draft, names).items():
         part = phrases().parts[key]
         link = {False: "", True: " are" if part.count == "many" else " is"}[copula]
-        found = sorted(((name, predicate(draft, name)) for name in group), key=lambda pair: pair[1].startswith(LAST))
+        found = [(name, predicate(draft, name)) for name in group]
+        if len(found) > 1:
+            found.sort(key=lambda pair: pair[1].startswith(LAST))
         (first, opens), *others = found
         said = [marked(first, f"{part.noun}{link} {opens}")] + [marked(name, text) for name, text in others]
         owner = f"{draft.pronouns['poss']} " if copula else ""

@@ -7,10 +7,9 @@ drafts of the right length wins, and among its drafts the one that repeats itsel
 from __future__ import annotations
 
 import re
-from collections import Counter
 from itertools import pairwise
 
-from unif2ace_data.captions.draft import IMAGE, Draft, fill
+from unif2ace_data.captions.draft import IMAGE, Draft, fill, sections_of, seed_of
 from unif2ace_data.captions.facts import statable
 from unif2ace_data.captions.phrases import Phrase, phrases, phrases_sha256
 from unif2ace_data.captions.sentences import compose
@@ -58,14 +57,17 @@ def best_draft(key: str, facts: dict[str, Phrase]) -> str:
     """The marked text of the best draft: right length first, then distinct openings, then least repetition."""
     gender = facts["apparent_gender"].value if "apparent_gender" in facts else "unknown"
     least = MIN_TOKENS if len(facts) >= FULL else 0
+    sections = sections_of(facts)
     best: tuple[tuple[int, int, int], str] | None = None
     for level in range(LEVELS):
         for attempt in range(level * DRAFTS, (level + 1) * DRAFTS):
-            draft = Draft(key, attempt, facts, phrases().pronouns[gender])
+            draft = Draft(seed_of(key, attempt), facts, sections, phrases().pronouns[gender])
             text = write(draft, level)
             said = plain(text)
             length = token_count(said)
             miss = max(0, least - length, length - MAX_TOKENS)
+            if best is not None and miss > best[0][0]:
+                continue  # however well it reads
             rank = (miss, clumsy(said), repeated(said))
             if best is None or rank < best[0]:
                 best = (rank, text)
@@ -107,5 +109,5 @@ def clumsy(text: str) -> int:
 def repeated(text: str) -> int:
     """How often content words return; names of the photograph count as one word."""
     found, names = re.findall(r"[a-z]{4,}", text.lower()), phrases().image
-    words = Counter("image" if w in names else w for w in found if w not in ("with", "that", "this"))
-    return sum(n - 1 for n in words.values())
+    words = ["image" if w in names else w for w in found if w not in ("with", "that", "this")]
+    return len(words) - len(set(words))

@@ -68,6 +68,8 @@ def with_people(attributes: Sequence[Attribute], said: Sequence[Said]) -> list[A
     Of an attribute for which people name a value theirs are the only records; of one that is disputed there is none. Records
     of other attributes go, too, where they cannot hold beside what people say (captions/relations.yaml).
     """
+    if not said:
+        return [record for record in attributes if not record.evidence.by.startswith(PEOPLE)]
     settled = {s.attribute: s for s in said}
     true = [(s.attribute, value) for s in said if not s.disputed for value in s.values]
     false = {(s.attribute, value) for s in said if not s.disputed for value in s.denied}

@@ -233,11 +233,16 @@ def compose(draft: Draft) -> list[tuple[str, str]]:
     around = [("scene", text) for text in scene(draft)] + [("photo", text) for text in photo(draft)]
     for section, text in hair_and_wear(draft) + around:
         before, last = made[-1]
-        whole = plain(f"{last} {text}")
-        simple = " and " not in whole and ", " not in plain(text)
-        simple = simple and max(token_count(plain(last)), token_count(plain(text))) <= short
-        if before in ("hair", "wear", "scene") and simple and (dense or not draft.coin(f"{section} apart", 3)):
+        join = before in ("hair", "wear", "scene") and (dense or not draft.coin(f"{section} apart", 3))
+        if join and simple(plain(last), plain(text), short):
             made[-1] = (before, f"{last}, and {text}")
         else:
             made.append((section, text))
     return made
+
+
+def simple(last: str, text: str, short: int) -> bool:
+    """Whether the two sentences may become one: no lists in them, and at most `short` tokens each."""
+    if " and " in f"{last} {text}" or ", " in text:
+        return False
+    return max(token_count(last), token_count(text)) <= short

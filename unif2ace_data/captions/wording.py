@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 OPEN, NAME_END, CLOSE = "\ue000", "\ue001", "\ue002"
 MARK = f"(?:{OPEN}[^{NAME_END}]*{NAME_END}|{CLOSE})"
@@ -29,6 +30,7 @@ def plain(text: str) -> str:
     return MARKS.sub("", text)
 
 
+@lru_cache(1 << 12)  # a few hundred frames and variants, in three forms
 def agree(text: str, form: int) -> str:
     """Resolve `sg/pl/participle` verbs; a form that is not given falls back to the singular."""
 

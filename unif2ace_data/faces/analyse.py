@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import imagehash
 import numpy as np
-from PIL import Image
 
 from unif2ace_data.attributes.mesh import geometry_of
 from unif2ace_data.attributes.pixels import pixels_of
@@ -85,7 +84,7 @@ class Analyser:
         record.width, record.height = decoded.width, decoded.height
         if kind != "video":
             record.frames = decoded.frames
-        picture = Image.fromarray(decoded.rgb)
+        picture = decoded.as_picture()
         record.phash = str(imagehash.phash(picture.reduce(max(1, min(picture.size) // HASHED))))
         if self.nsfw is not None:
             record.nsfw = round(self.nsfw(decoded.rgb), 3)
@@ -133,8 +132,8 @@ class Analyser:
         record.presence = round(presence, 3)
         record.yaw, record.pitch, record.roll = (round(float(v), 1) for v in self.mesh.pose(points))
         record.blendshapes = rounded(blendshapes, 3)
-        record.geometry = rounded(geometry_of(points), 4)
-        record.pixels = rounded(pixels_of(decoded.rgb, points), 4)
+        record.geometry = geometry_of(points)
+        record.pixels = pixels_of(decoded.rgb, points)
         record.quality = rounded(quality_of(decoded.rgb, face.box, points), 3)
         record.emotion = rounded(self.emotion(decoded.rgb, face.box), 3)
         age, p_female = self.engine.age_and_gender(bgr, face.box)

@@ -41,6 +41,7 @@ class Decoded:
     """`rgb`: upright (H, W, 3) uint8. `scale`: its pixels per source pixel. `width`, `height`: the upright source.
 
     A place (x, y) in the source is (x, y) * scale in `rgb`; its last column and row may reach beyond the source.
+    `picture`: the same pixels as Pillow holds them, where it has decoded them.
     """
 
     rgb: np.ndarray
@@ -50,6 +51,10 @@ class Decoded:
     format: str
     mode: str
     frames: int = 1
+    picture: Image.Image | None = None
+
+    def as_picture(self) -> Image.Image:
+        return self.picture or Image.fromarray(self.rgb)
 
 
 @dataclass(slots=True)
@@ -128,7 +133,7 @@ def decode(data: bytes, needed: float = 1.0, opened: tuple[Image.Image, Header] 
     if header.orientation != 1:
         rgb = rgb.transpose(UPRIGHT[header.orientation])
     width, height = header.upright
-    return Decoded(np.asarray(rgb), scale, width, height, header.format, header.mode, header.frames)
+    return Decoded(np.asarray(rgb), scale, width, height, header.format, header.mode, header.frames, rgb)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -94,7 +94,8 @@ class FaceMesh:
         with zipfile.ZipFile(task_file) as task:
             self._landmarks = tflite(task.read("face_landmarks_detector.tflite"))
             self._blendshapes = tflite(task.read("face_blendshapes.tflite"))
-            self._canonical = canonical_mesh(task.read("geometry_pipeline_metadata_landmarks.binarypb"))
+            model = canonical_mesh(task.read("geometry_pipeline_metadata_landmarks.binarypb")) * [1, -1, -1]
+            self._model = model - model.mean(0)
 
     def __call__(
         self, rgb: np.ndarray, box: np.ndarray, landmarks: np.ndarray
@@ -103,17 +104,16 @@ class FaceMesh:
         centre = (box[:2] + box[2:4]) / 2
         side = ROI_MARGIN * float(max(box[2] - box[0], box[3] - box[1]))
         angle = float(np.arctan2(*(landmarks[1] - landmarks[0])[::-1]))
-        points, presence = np.empty((478, 3)), 0.0
-        for _ in range(2):
-            points, presence = self._look(rgb, centre, side, angle)
-            eyes = points[EYE_OUTER_RIGHT, :2] - points[EYE_OUTER_LEFT, :2]
-            angle = math.atan2(eyes[1], eyes[0])
-            turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-            upright = points[:, :2] @ turn.T
-            low, high = upright.min(0), upright.max(0)
-            centre, side = turn.T @ ((low + high) / 2), ROI_MARGIN * float((high - low).max())
+        points, _ = self._look(rgb, centre, side, angle)
+        eyes = points[EYE_OUTER_RIGHT, :2] - points[EYE_OUTER_LEFT, :2]
+        angle = math.atan2(eyes[1], eyes[0])
+        turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+        upright = points[:, :2] @ turn.T
+        low, high = upright.min(0), upright.max(0)
+        centre, side = turn.T @ ((low + high) / 2), ROI_MARGIN * float((high - low).max())
+        points, presence = self._look(rgb, centre, side, angle)
         scores = self._blendshapes(points[BLENDSHAPE_POINTS, :2][None])[0].reshape(-1)
-        return points, presence, dict(zip(BLENDSHAPES, map(float, scores), strict=True))
+        return points, presence, dict(zip(BLENDSHAPES, scores.tolist(), strict=True))
 
     def _look(self, rgb: np.ndarray, centre: np.ndarray, side: float, angle: float) -> tuple[np.ndarray, float]:
         cos, sin = math.cos(angle) * side / ROI, math.sin(angle) * side / ROI
@@ -122,21 +122,19 @@ class FaceMesh:
         region = cv2.warpAffine(
             rgb, to_image, (ROI, ROI), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
         )
-        outputs = self._landmarks(np.divide(region[None], 255, dtype=np.float32))
+        outputs = self._landmarks(region[None], 255)
         raw = next(o for o in outputs if o.size == 478 * 3).reshape(478, 3)
         logit = max(float(o.reshape(-1)[0]) for o in outputs if o.size == 1)
         xy = raw[:, :2] @ to_image[:, :2].T + to_image[:, 2]
-        return np.c_[xy, raw[:, 2] * side / ROI], 1 / (1 + math.exp(-max(-50.0, min(50.0, logit))))
+        return np.column_stack((xy, raw[:, 2] * side / ROI)), 1 / (1 + math.exp(-max(-50.0, min(50.0, logit))))
 
     def pose(self, points: np.ndarray) -> tuple[float, float, float]:
         """Yaw, pitch, roll in degrees, by orthogonal Procrustes against MediaPipe's canonical mesh.
 
         yaw > 0: nose to the image's right; pitch > 0: looking up; roll > 0: clockwise in the image.
         """
-        model = self._canonical * [1, -1, -1]
         seen = points[:468].astype(np.float64)
-        model, seen = model - model.mean(0), seen - seen.mean(0)
-        u, _, vt = np.linalg.svd(seen.T @ model)
+        u, _, vt = np.linalg.svd((seen - seen.mean(0)).T @ self._model)
         r = u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt
         # r[:, 2] is where the model's depth axis (away from the viewer) points: the nose points the other way.
         yaw = -math.degrees(math.atan2(r[0, 2], r[2, 2]))

@@ -36,7 +36,7 @@ def quality_of(rgb: np.ndarray, box: np.ndarray, points: np.ndarray | None = Non
         "sharpness": float(cv2.Laplacian(grey, cv2.CV_32F).var()),
         "brightness": float(grey.mean()),
         "contrast": float(grey.std()),
-        "dark": float((grey < 16).mean()),
-        "bright": float((grey > 247).mean()),
+        "dark": np.count_nonzero(grey < 16) / grey.size,
+        "bright": np.count_nonzero(grey > 247) / grey.size,
         "outside": min(1.0, max(0.0, 1 - inside / area, outside_points)),
     }

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -49,8 +50,13 @@ def quiet_stderr() -> Iterator[None]:
         os.close(null)
 
 
-def tflite(graph: bytes) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """A TFLite graph with one input as a function: array -> all outputs (copies)."""
+class Network(Protocol):
+    def __call__(self, array: np.ndarray, divisor: float = 1) -> list[np.ndarray]:
+        """All outputs (copies) for `array` / `divisor` in float32."""
+
+
+def tflite(graph: bytes) -> Network:
+    """A TFLite graph with one float32 input as a function."""
     from ai_edge_litert.interpreter import Interpreter
 
     with quiet_stderr():
@@ -59,9 +65,10 @@ def tflite(graph: bytes) -> Callable[[np.ndarray], list[np.ndarray]]:
         entry, exits = interpreter.get_input_details()[0], interpreter.get_output_details()
         interpreter.set_tensor(entry["index"], np.zeros(entry["shape"], entry["dtype"]))
         interpreter.invoke()  # the delegate announces itself on its first call
+    inlet = interpreter.tensor(entry["index"])  # gives a view of the input itself, which no call of invoke may outlive
 
-    def run(array: np.ndarray) -> list[np.ndarray]:
-        interpreter.set_tensor(entry["index"], array.astype(entry["dtype"]))
+    def run(array: np.ndarray, divisor: float = 1) -> list[np.ndarray]:
+        np.divide(array, divisor, out=inlet(), dtype=np.float32)
         interpreter.invoke()
         return [interpreter.get_tensor(detail["index"]) for detail in exits]
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from unif2ace_data.captions.text import text_of
 from unif2ace_data.curate.removal import REMOVED, WHY, Tombstones, face_kind, look_of, look_of_jpeg, read_tombstones
@@ -100,7 +99,7 @@ def analyse_one(analyser: Analyser, recipe: Recipe, stones: Tombstones | None, r
         record = analysis.record
         result = Result(ref.source_id, record.sha256, packed_record(record), analysis.embeddings)
         if analysis.decoded is not None:
-            result.look = look_of(Image.fromarray(analysis.decoded.rgb))
+            result.look = look_of(analysis.decoded.as_picture())
         if stones is not None and stones.has_any(result.look, "", ()):
             raise InputError(REMOVED, WHY)
         drop = photo_drop(record, recipe) if record.error is None else None
