@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from unif2ace_data.faces.engine import sha256_file
-from unif2ace_data.shards import read_index, read_samples, root_hash
+from unif2ace_data.shards import read_index, read_samples, root_hash, sha256_file
 from unif2ace_data.verify import decoded_size, verify
 
 

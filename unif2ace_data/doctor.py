@@ -14,9 +14,10 @@ import numpy as np
 
 from unif2ace_data import __version__
 from unif2ace_data.errors import UserError
-from unif2ace_data.faces.engine import EMBEDDED, INSIGHTFACE_MODELS, find_pack, sha256_file
+from unif2ace_data.faces.engine import EMBEDDED, INSIGHTFACE_MODELS, find_pack
 from unif2ace_data.recipe import Faces
 from unif2ace_data.run.local import usable_cores
+from unif2ace_data.shards import sha256_file
 
 OPTIONAL = {
     "nudenet": ("nsfw", "the NSFW filter (filters.nsfw)"),

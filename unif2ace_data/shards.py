@@ -283,6 +283,12 @@ def begun(out: Path) -> bool:
 # ------------------------------------------------------------------ the index
 
 
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in lower-case hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def root_hash(entries: Iterable[tuple[str, str]]) -> str:
     """One hash for the dataset: SHA-256 over `name sha256` lines, sorted by name."""
     lines = "".join(f"{name} {digest}\n" for name, digest in sorted(entries))

@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 from pydantic import ValidationError
 
 from unif2ace_data.errors import UserError
-from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.records import read_record
 from unif2ace_data.release.annotations_index import PART, annotations_at, check_rows
+from unif2ace_data.release.read import read_parquet
 from unif2ace_data.schema import SCHEMA_VERSION
-from unif2ace_data.shards import INDEX, contents, read_index, root_hash
+from unif2ace_data.shards import INDEX, contents, read_index, root_hash, sha256_file
 
 # Column and field names that must never travel: biometrics, and measurements kept for audits only.
 PRIVATE_NAMES = ("embedding", "skin", "ita", "identity", "cluster", "phash", "dhash")
@@ -218,7 +217,7 @@ def check_ledger(out: Path, shard: dict[str, Any], keys: list[str], say: Callabl
     """The ledger part of a shard has one row for each of its samples, in order, and nothing private."""
     name = f"ledger/kept-{shard['name'].removesuffix('.tar')}.parquet"
     try:
-        table = pq.read_table(out / name)
+        table = read_parquet(out / name)
     except FileNotFoundError:
         return  # check_file has said so
     except (pa.ArrowInvalid, OSError) as error:
@@ -247,7 +246,7 @@ def check_sums(out: Path, index: dict[str, Any], say: Callable[[str], None]) -> 
         say(f"{INDEX}: the reasons do not add up to dropped + failed")
     full = out.resolve().with_name(out.resolve().name + ".work") / "ledger.parquet"
     if full.is_file():
-        statuses = pq.read_table(full, columns=["status"]).column("status").value_counts().to_pylist()
+        statuses = read_parquet(full, ["status"]).column("status").value_counts().to_pylist()
         found = {s["values"]: s["counts"] for s in statuses}
         for status in ("kept", "dropped", "failed"):
             if found.get(status, 0) != counts[status]:

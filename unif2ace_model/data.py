@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -32,8 +32,10 @@ from unif2ace_data.run.progress import Progress
 from unif2ace_data.schema import SCHEMA_VERSION, Sample, Split
 from unif2ace_data.shards import read_index, read_samples, writing
 from unif2ace_model.config import Features, Images
-from unif2ace_model.features import FeatureNetwork, networks_of
 from unif2ace_model.image_tokenizer import ImageTokenizer, load_image_tokenizer
+
+if TYPE_CHECKING:
+    from unif2ace_model.features import FeatureNetwork
 
 SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 VIEW_SCALE = (0.9, 1.0)  # our choice: a view shows at least so much of the crop's side
@@ -113,6 +115,8 @@ def no_samples(split: Split) -> str:
 
 def open_dataset(shards: Path, images: Images, features: Features, quiet: bool = False) -> Dataset:
     """Encode what is not in the cache yet, and read the texts. Raises UserError: no dataset, another schema."""
+    from unif2ace_model.features import networks_of  # who only generates needs none
+
     index = read_index(shards)
     check_schema(shards, index)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

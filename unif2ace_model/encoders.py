@@ -7,11 +7,10 @@ number on both sides. Normalisation of the pixels is part of the graph.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,6 +150,8 @@ def clip_source(name: str) -> tuple[str, str | None, str]:
 
 def clip_encoder(model: str, weights: str | None, name: str, align: str, licence: str = UNSTATED) -> Encoder:
     """The image tower of an open_clip model (its projected, unit-length features). Raises UserError."""
+    from unif2ace_model.weights import weights_hash  # with it comes torch, which a face network does not need
+
     clip = load_clip(model, weights, name)
     graph, size = exported(clip)
     facts = EncoderFacts(
@@ -168,6 +169,8 @@ def load_clip(model: str, weights: str | None, name: str) -> Any:
         import open_clip
     except ImportError as error:
         raise UserError(f"a CLIP encoder needs open_clip ({error}): pip install 'unif2ace[train]'") from None
+    from unif2ace_model.weights import offline
+
     known = open_clip.get_pretrained_cfg(model, weights) if weights else {}
     url = known.get("url", "") if not known.get("hf_hub") else ""
     if url and not (URL_CACHE.expanduser() / url.rpartition("/")[2]).is_file():
@@ -186,23 +189,6 @@ def load_clip(model: str, weights: str | None, name: str) -> Any:
             f"open_clip cannot load {name} without a download ({type(error).__name__}: {one_line(error)})"
         ) from None
     return made.eval().requires_grad_(False)
-
-
-@contextlib.contextmanager
-def offline() -> Iterator[None]:
-    """Hub look-ups stay in the local cache; open_clip's own messages stay out of the terminal."""
-    from huggingface_hub import constants
-
-    before, level = constants.HF_HUB_OFFLINE, logging.root.manager.disable
-    constants.HF_HUB_OFFLINE = True
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-        logging.disable(level)
 
 
 def exported(clip: Any) -> tuple[onnx.ModelProto, int]:
@@ -235,14 +221,6 @@ def exported(clip: Any) -> tuple[onnx.ModelProto, int]:
             input_names=[PIXELS], output_names=[FEATURES],
         )  # fmt: skip  # our choice: the TorchScript exporter; the other one needs a further package (onnxscript)
         return tidy(onnx.load(file)), size
-
-
-def weights_hash(tensors: dict[str, Any]) -> str:
-    """SHA-256 over names and values of the tensors, whatever file they came in."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode() + tensors[name].contiguous().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def licence_of(folder: Path) -> str:

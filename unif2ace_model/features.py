@@ -15,7 +15,7 @@ from unif2ace_data.attributes.predict import PIXELS, pixels_of
 from unif2ace_data.faces.runtime import session_options
 from unif2ace_data.run.local import usable_cores
 from unif2ace_model.config import Features
-from unif2ace_model.encoders import FEATURES, clip_source, face_encoder, load_clip, weights_hash
+from unif2ace_model.encoders import FEATURES, clip_source, face_encoder, load_clip
 
 CLIP_LAYER = -2  # Show-o reads CLIP's last layer but one
 
@@ -68,6 +68,8 @@ def clip_network(name: str) -> FeatureNetwork:
     """The patches of an open_clip image tower, (P, C) of its layer -2. Raises UserError: no such weights."""
     import torch
     from PIL import Image
+
+    from unif2ace_model.weights import weights_hash
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     visual = load_clip(*clip_source(name)).visual

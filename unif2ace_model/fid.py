@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from unif2ace_data.errors import UserError
-from unif2ace_model.encoders import clip_source, load_clip, weights_hash
+from unif2ace_model.encoders import clip_source, load_clip
 from unif2ace_model.features import face_network
+from unif2ace_model.weights import weights_hash
 
 BATCH = 32
 INCEPTION_CHANNELS = 2048  # of FID's Inception, as the field reports it

@@ -20,7 +20,7 @@ from unif2ace_data.errors import UserError
 from unif2ace_data.recipe import Section
 from unif2ace_model.checkpoint import CONFIG, WEIGHTS, fill, read_tensors
 from unif2ace_model.codes import to_codes, to_digits
-from unif2ace_model.encoders import weights_hash
+from unif2ace_model.weights import weights_hash
 
 KIND = "fsq"
 GROUPS = 8  # of the norms: widths are multiples of it

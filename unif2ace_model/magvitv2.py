@@ -23,8 +23,7 @@ from torch.nn.functional import interpolate, pad, scaled_dot_product_attention, 
 from unif2ace_data.errors import UserError
 from unif2ace_model.checkpoint import fill
 from unif2ace_model.codes import to_codes, to_digits
-from unif2ace_model.encoders import weights_hash
-from unif2ace_model.weights import read_weights
+from unif2ace_model.weights import read_weights, weights_hash
 
 FILES = ("model.safetensors", "pytorch_model.safetensors", "diffusion_pytorch_model.safetensors", "pytorch_model.bin")
 GROUPS, EPS = 32, 1e-6  # of the norms

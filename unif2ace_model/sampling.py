@@ -1,6 +1,6 @@
 """Samplers of image codes, as free functions over `denoise(codes_BN with masks, rate_B) -> logits_BNQ`.
 
-    B sequences   N image tokens   Q codes, the mask is code Q   T steps
+    B sequences   N image tokens   Q codes, the mask is code Q   M masked tokens   T steps
 
     maskgit        min(T, N) calls   keeps the surest tokens: good pictures, but not the model's distribution
     ancestral      at most T calls   the reverse of the diffusion on a grid: wrong only where tokens share a step
@@ -31,8 +31,13 @@ def pick(logits: Tensor, generator: torch.Generator) -> Tensor:
     In float64: in float32 the tails are cut. A seventh of the time of `torch.multinomial`, which draws a number for each
     of the Q codes.
     """
+    return picked(logits, torch.rand(logits.shape[:-1], generator=generator, dtype=torch.float64))
+
+
+def picked(logits: Tensor, uniform: Tensor) -> Tensor:
+    """The same from a uniform number for each row."""
     upto = logits.double().softmax(-1).cumsum(-1)
-    drawn = torch.rand(upto.shape[:-1], generator=generator, dtype=torch.float64)[..., None] * upto[..., -1:]
+    drawn = uniform[..., None] * upto[..., -1:]
     return torch.searchsorted(upto, drawn, right=True)[..., 0].clamp(max=upto.shape[-1] - 1)
 
 
@@ -80,12 +85,16 @@ def maskgit(
         masked = codes == codebook
         if not masked.any():
             break
-        logits = denoise(codes, masked.float().mean(-1)).cpu()
-        drawn = pick(logits, generator)
-        sure = logits.double().log_softmax(-1).gather(-1, drawn[..., None])[..., 0]
-        noise = -torch.log(-torch.log(torch.rand(sure.shape, generator=generator, dtype=torch.float64)))
-        sure = sure + annealed(temperature, step, steps) * noise
-        sure = sure.masked_fill(~masked, math.inf)
+        logits = denoise(codes, masked.float().mean(-1))
+        logits_MQ = logits[masked.to(logits.device)].cpu()
+        # numbers for every token, masked or not: what a token is drawn with hangs on its place alone
+        uniform, height = (torch.rand(codes.shape, generator=generator, dtype=torch.float64) for _ in range(2))
+        drawn_M = picked(logits_MQ, uniform[masked])
+        sure_M = logits_MQ.double().log_softmax(-1).gather(-1, drawn_M[:, None])[:, 0]
+        noise = -torch.log(-torch.log(height))
+        sure = torch.zeros(codes.shape, dtype=torch.float64).masked_scatter(masked, sure_M)
+        sure = (sure + annealed(temperature, step, steps) * noise).masked_fill(~masked, math.inf)
+        drawn = codes.masked_scatter(masked, drawn_M)
         order = sure.argsort(-1, descending=True).argsort(-1)
         codes = torch.where(masked & (order < tokens - left), drawn, codes)
     return codes

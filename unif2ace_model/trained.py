@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from unif2ace_data.errors import UserError
-from unif2ace_data.faces.engine import sha256_file
+from unif2ace_data.shards import sha256_file
 from unif2ace_model.checkpoint import CONFIG, WEIGHTS, load_model
 from unif2ace_model.config import Preset, load_preset
 from unif2ace_model.data import same_encoders

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unif2ace_data.errors import UserError
-from unif2ace_model.encoders import offline, weights_hash
+from unif2ace_model.weights import offline, weights_hash
 
 CONFIG = "config.json"
 

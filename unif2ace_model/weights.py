@@ -1,9 +1,13 @@
-"""Weights of networks that others published: the folder that a name stands for, and the tensors in it."""
+"""Weights of networks that others published: the folder that a name stands for, the tensors in it, and their hash."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import logging
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -52,3 +56,28 @@ def read_weights(folder: Path, files: Sequence[str], expected: str) -> dict[str,
     if not isinstance(found, dict) or not all(isinstance(t, Tensor) for t in found.values()):
         raise UserError(f"{file} is not a mapping of names to tensors, as {expected} has it")
     return found
+
+
+def weights_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and values of the tensors, whatever file they came in."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Hub look-ups stay in the local cache; open_clip's own messages stay out of the terminal."""
+    from huggingface_hub import constants
+
+    before, level = constants.HF_HUB_OFFLINE, logging.root.manager.disable
+    constants.HF_HUB_OFFLINE = True
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+        logging.disable(level)

@@ -12,8 +12,7 @@ from typing import Any
 
 from local_hub import LocalHub
 
-from unif2ace_data.faces.engine import sha256_file
-from unif2ace_data.shards import INDEX, read_index, write_index
+from unif2ace_data.shards import INDEX, read_index, sha256_file, write_index
 
 REPO = "user/name"
 TOKEN = "hf_local_write"  # what LocalHub lets `user` write with

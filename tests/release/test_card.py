@@ -12,7 +12,6 @@ from small_dataset import Dataset, jpeg, sample, write_dataset
 
 from unif2ace_data.curate.licences import check_release, front_matter
 from unif2ace_data.errors import UserError
-from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.release.card import card_text, size_category
 from unif2ace_data.release.croissant import croissant_bytes
@@ -20,6 +19,7 @@ from unif2ace_data.release.datasheet import people_blocks
 from unif2ace_data.release.features import flat_fields, hub_features
 from unif2ace_data.release.stats import compute_stats
 from unif2ace_data.run.describe import stats_bytes
+from unif2ace_data.shards import sha256_file
 from unif2ace_data.sources.manifest import load_manifest
 
 FOLDER = load_manifest("folder").model_dump()

@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageEnhance, ImageOps
 
-from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.schema import Sample
-from unif2ace_data.shards import read_index, read_samples, write_index, write_shard
+from unif2ace_data.shards import read_index, read_samples, sha256_file, write_index, write_shard
 
 WAYS = ("re-encoded", "cropped", "mirrored", "relit")
 

@@ -20,13 +20,14 @@ from unif2ace_data.faces.adult import child_proportion
 from unif2ace_data.faces.align import base_scale, box_quad, ffhq_quad
 from unif2ace_data.faces.decode import Decoded, decode, jpeg_scale, open_header
 from unif2ace_data.faces.emotion import EmotionNet
-from unif2ace_data.faces.engine import EMBEDDED, Detection, FaceEngine, Pack, find_pack, sha256_file
+from unif2ace_data.faces.engine import EMBEDDED, Detection, FaceEngine, Pack, find_pack
 from unif2ace_data.faces.mesh import FaceMesh
 from unif2ace_data.faces.nsfw import NsfwNet, nsfw_model
 from unif2ace_data.faces.quality import quality_of
 from unif2ace_data.faces.runtime import bgr_of
 from unif2ace_data.recipe import Faces
 from unif2ace_data.schema import FaceRecord, PhotoRecord
+from unif2ace_data.shards import sha256_file
 from unif2ace_data.sources.video import candidate_frames
 
 ANALYSIS_VERSION = 1  # raise it when the same bytes would give other numbers

@@ -6,7 +6,6 @@ is read from the same file by naming that tensor an output.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from unif2ace_data.errors import UserError
 from unif2ace_data.faces.runtime import quiet_stderr, session_options
 from unif2ace_data.recipe import Detector
 from unif2ace_data.resources import PACKAGE
+from unif2ace_data.shards import sha256_file
 
 EMBEDDED = PACKAGE / "faces" / "packs" / "embedded"
 INSIGHTFACE_MODELS = Path("~/.insightface/models")
@@ -75,11 +75,6 @@ def find_pack(engine: str) -> Pack:
         duplicate_cosine=float(facts.get("duplicate_cosine", 0.95)),
         files=files,
     )
-
-
-def sha256_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(slots=True)

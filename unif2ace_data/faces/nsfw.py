@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from unif2ace_data.errors import UserError
-from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.faces.runtime import bgr_of, session_options
+from unif2ace_data.shards import sha256_file
 
 # Bare feet, bellies and armpits are no reason to lose a portrait.
 EXPOSED = {

@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.schema import SCHEMA_VERSION
-from unif2ace_data.shards import ANNOTATIONS_KIND, INDEX, FileEntry, root_hash, write_bytes
+from unif2ace_data.shards import ANNOTATIONS_KIND, INDEX, FileEntry, root_hash, sha256_file, write_bytes
 
 DATA, DATASET = "data", "dataset"
 ANNOTATIONS = "annotations"  # folder in OUT.work, from which they are published

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unif2ace_data.errors import UserError
-from unif2ace_data.release.annotations import write_annotations
 from unif2ace_data.release.annotations_index import ANNOTATIONS, PART, PART_LEDGER, annotations_at, is_part
 from unif2ace_data.release.hub_client import Remote, RemoteFile
 from unif2ace_data.release.sample_sheet import SAMPLES
@@ -82,6 +81,8 @@ def dataset_leaving(out: Path) -> Leaving:
 
 def annotations_leaving(out: Path) -> Leaving:
     """The annotations of the dataset at `out`, written anew into its private folder."""
+    from unif2ace_data.release.annotations import write_annotations  # and with it what draws pages
+
     whole = out if out.name not in ("", "..") else out.resolve()
     work = whole.with_name(f"{whole.name}.work")
     work.mkdir(mode=0o700, exist_ok=True)

@@ -10,14 +10,13 @@ from typing import Any
 
 from unif2ace_data.curate.licences import manifests_in
 from unif2ace_data.errors import UserError
-from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.recipe import set_key, validated
 from unif2ace_data.release.read import read_mapping
 from unif2ace_data.release.sample_sheet import SAMPLES
 from unif2ace_data.release.stats import compute_stats, funnel_place
 from unif2ace_data.run.describe import companions, descriptions, files_of, write_descriptions
 from unif2ace_data.run.private import work_folder
-from unif2ace_data.shards import read_index, write_index
+from unif2ace_data.shards import read_index, sha256_file, write_index
 
 COMPARED = ("stats.json", "README.md", "DATASHEET.md", "croissant.json")
 

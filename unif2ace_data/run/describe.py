@@ -14,7 +14,7 @@ from unif2ace_data import __version__
 from unif2ace_data.captions.grounded import captioner
 from unif2ace_data.captions.text import attribute_model
 from unif2ace_data.curate.removal import TOMBSTONES
-from unif2ace_data.faces.engine import Pack, sha256_file
+from unif2ace_data.faces.engine import Pack
 from unif2ace_data.llm.engine import Engine, told_model
 from unif2ace_data.llm.prompts import CAPTION_PROMPTS, load_prompts
 from unif2ace_data.recipe import Llm, Recipe
@@ -30,7 +30,7 @@ from unif2ace_data.run.decide import Decision
 from unif2ace_data.run.fairness import measured_fairness
 from unif2ace_data.run.pack import ledger_part
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.shards import INDEX, index_bytes, write_bytes, write_index
+from unif2ace_data.shards import INDEX, index_bytes, sha256_file, write_bytes, write_index
 from unif2ace_data.sources.manifest import Manifest
 
 # Whose versions may change a measurement or a byte: they are told, so that a dataset can be built again.

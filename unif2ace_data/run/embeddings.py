@@ -18,13 +18,13 @@ from PIL import Image
 from unif2ace_data.errors import InputError, UserError
 from unif2ace_data.faces.analyse import HASHED, config_hash
 from unif2ace_data.faces.decode import decode, open_header
-from unif2ace_data.faces.engine import FaceEngine, Pack, sha256_file
+from unif2ace_data.faces.engine import FaceEngine, Pack
 from unif2ace_data.faces.runtime import bgr_of, single_threaded
 from unif2ace_data.recipe import Detector
 from unif2ace_data.release.read import parse_sample, pick
 from unif2ace_data.run.progress import Progress
 from unif2ace_data.run.store import WorkStore
-from unif2ace_data.shards import read_index, read_samples, write_bytes
+from unif2ace_data.shards import read_index, read_samples, sha256_file, write_bytes
 
 CACHE = "audit"  # folder in OUT.work
 VERSION = 1  # raise it when the same crops would give other numbers

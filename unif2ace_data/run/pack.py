@@ -24,7 +24,6 @@ from unif2ace_data import __version__
 from unif2ace_data.captions.text import notes_hash, text_of
 from unif2ace_data.errors import UserError
 from unif2ace_data.faces.align import into_crop
-from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.filters import face_px
 from unif2ace_data.qa.basis import still_resting
 from unif2ace_data.recipe import Recipe
@@ -43,7 +42,7 @@ from unif2ace_data.schema import (
     Source,
     Split,
 )
-from unif2ace_data.shards import INDEX, ShardInfo, write_shard, writing
+from unif2ace_data.shards import INDEX, ShardInfo, sha256_file, write_shard, writing
 
 PACK_VERSION = 1  # raise it when the same measurements would give other bytes
 SAMPLE_OVERHEAD = 16_000  # generous bytes for headers, JSON and text of one sample, to choose the prefix depth

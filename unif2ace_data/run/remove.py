@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 
 from unif2ace_data.curate.removal import Tombstones, no_tombstones, read_tombstones, tombstone_bytes
 from unif2ace_data.errors import UserError
-from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.release.read import pick, read_mapping
 from unif2ace_data.run import pack as packing
@@ -47,7 +46,7 @@ from unif2ace_data.run.recaption import shards_there
 from unif2ace_data.run.rewrite import Shard, exchange, finish, present_shards
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.schema import Sample
-from unif2ace_data.shards import ShardInfo, read_index, read_samples, write_shard
+from unif2ace_data.shards import ShardInfo, read_index, read_samples, sha256_file, write_shard
 
 BEGINNING = 80  # characters of a caption that are shown
 

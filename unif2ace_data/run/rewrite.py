@@ -23,7 +23,6 @@ import pyarrow.parquet as pq
 
 from unif2ace_data.curate.licences import manifests_in
 from unif2ace_data.errors import UserError
-from unif2ace_data.faces.engine import sha256_file
 from unif2ace_data.release.read import read_mapping
 from unif2ace_data.release.stats import compute_stats
 from unif2ace_data.run import pack as packing
@@ -35,7 +34,7 @@ from unif2ace_data.run.pack import Planned, ledger_part
 from unif2ace_data.run.splice import Change
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.schema import SCHEMA_VERSION
-from unif2ace_data.shards import INDEX, read_index, read_samples, write_bytes, write_files, write_index
+from unif2ace_data.shards import INDEX, read_index, read_samples, sha256_file, write_bytes, write_files, write_index
 
 RECAPTION = "recaption"  # the fact that holds what `caption` was told; a later build keeps to it
 ASKED = "asked"  # the fact that holds what the last qa-gen changes in the resolved recipe
