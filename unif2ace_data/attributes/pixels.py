@@ -309,8 +309,8 @@ def chest(rows: np.ndarray, seen: np.ndarray, skin: np.ndarray) -> dict[str, flo
         "sides": distance(left, right),
     }
     values: dict[str, float] = {}
-    for number, complete in enumerate(seen.all(1).tolist()):
-        if not complete:
+    for number, samples in enumerate(seen):
+        if not samples.all():
             break
         values |= {f"chest_{number + 1}.{name}": by_row[number] for name, by_row in measured.items()}
     return values
