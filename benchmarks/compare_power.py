@@ -8,7 +8,7 @@ figures is printed from what has finished. Writes power.svg: what share of wrong
 
     null        A beside itself in another order: the pair of one seed, which must come out the same to the last bit, and
                 12 runs of each with seeds of their own, of which twenty comparisons of eight pairs are drawn
-    simulated   2,000 comparisons of differences as scattered as the null's: how often p < 0.05
+    simulated   20,000 comparisons of differences as scattered as the null's: how often p < 0.05
     faults      wrong answers (5 to 50 %), captions shuffled between photographs, half of the photographs
 """
 
@@ -45,7 +45,7 @@ FAULTS = {
     "wrong-answers:0.1": 6,
     "wrong-answers:0.05": 6,
 }
-PAIRS, POOL, DRAWN, SIMULATED, PICTURES = 8, 12, 20, 2000, 8
+PAIRS, POOL, DRAWN, SIMULATED, PICTURES = 8, 12, 20, 20_000, 8
 
 
 def main() -> None:
@@ -186,7 +186,7 @@ def print_null(null: Path, plan: Plan) -> None:
 
 
 def power_of(row: dict[str, Any]) -> float:
-    """How many of 2,000 comparisons of eight pairs would find it, from the measured mean and scatter."""
+    """How many of 20,000 comparisons of eight pairs would find it, from the measured mean and scatter."""
     pairs = np.array(row["pairs"])
     differences = pairs[:, 1] - pairs[:, 0]
     noise = np.random.default_rng(0).standard_normal((SIMULATED, PAIRS)) * differences.std(ddof=1)

@@ -34,6 +34,7 @@ from unif2ace_model.tokenizer_training import train_tokenizer
 PLAN, TEXT, START = "plan.json", "text_tokenizer", "start"
 SIDES = ("a", "b")
 START_SHARE = 4.0  # our choice: steps of the shared start, in steps of a run
+SLOW = 0.3  # our choice: share of a run's learning rate, of the start while it is made and of its weights in the runs
 
 
 class Side(BaseModel):
@@ -143,8 +144,12 @@ def with_shared(out: Path, preset: Preset) -> Preset:
         images = images.model_copy(update={"tokenizer": f"fsq:{(out / IMAGES).absolute()}"})
     if text.tokenizer.partition(":")[0] == TRAIN:
         text = text.model_copy(update={"tokenizer": str((out / TEXT).absolute())})
-    start = preset.start or f"unif2ace:{(out / START).absolute()}"
-    return preset.model_copy(update={"images": images, "text": text, "start": start})
+    shared = {"images": images, "text": text}
+    if preset.start:
+        return preset.model_copy(update=shared)
+    # What a body that can speak forgets and learns again is chance: at the full rate it hides what the variants differ in.
+    optim = preset.optim.model_copy(update={"body": min(SLOW, preset.optim.body)})
+    return preset.model_copy(update=shared | {"optim": optim, "start": f"unif2ace:{(out / START).absolute()}"})
 
 
 def learn_text(a: Path, b: Path, folder: Path, preset: Preset, size: int, quiet: bool) -> None:

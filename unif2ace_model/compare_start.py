@@ -2,8 +2,8 @@
 
 Most of what a small model learns in its first hundreds of steps is the language of captions and questions, one run sooner
 than another. That is alike in both variants, and its chance hides what is not. So it is learnt once, from the training
-texts of both, every picture withheld; what looks at pictures (resamplers, sequence-level experts) begins afresh in every
-run, by its seed.
+texts of both, every picture withheld and slowly, so that it learns to speak and less of the texts by heart; what looks at
+pictures (resamplers, sequence-level experts) begins afresh in every run, by its seed.
 
     comparison/start/    config.json, model.safetensors without those, start.json (written last): steps, CPU seconds
 """
@@ -19,7 +19,7 @@ import torch
 
 from unif2ace_data.run.progress import Progress
 from unif2ace_model.checkpoint import atomic_folder, save_weights
-from unif2ace_model.compare_plan import START, Plan, encoded, seeded, with_shared
+from unif2ace_model.compare_plan import SLOW, START, Plan, encoded, seeded, with_shared
 from unif2ace_model.data import Dataset
 from unif2ace_model.mixture import Mixture, mixture_of
 from unif2ace_model.model import UniF2ace
@@ -29,7 +29,6 @@ from unif2ace_model.text import load_tokenizer
 from unif2ace_model.train import adamw, apply_step, filled, train_step
 
 STATE = "start.json"
-RATE = 0.3  # our choice: of a run's learning rate. Slow and long, it learns to speak and less of the texts by heart
 
 
 def share_start(out: Path, plan: Plan, quiet: bool) -> None:
@@ -42,7 +41,7 @@ def share_start(out: Path, plan: Plan, quiet: bool) -> None:
     optim = preset.optim.model_copy(
         update={
             "steps": steps,
-            "lr": RATE * preset.optim.lr,
+            "lr": SLOW * preset.optim.lr,
             "body": 1.0,
             "gen_batch": 0,
             "und_batch": max(1, preset.optim.und_batch),

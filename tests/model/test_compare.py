@@ -117,6 +117,7 @@ def test_all_runs_start_from_what_has_read_the_texts_of_both_and_seen_no_face(
     plan = plan_of(compared)
     shared = with_shared(compared, plan.preset)
     names = load_file(compared / "start" / "model.safetensors").keys()
+    assert plan.preset.optim.body == 1 and shared.optim.body == 0.3
     assert "text_head.weight" in names and not any("guests" in name or ".sequence." in name for name in names)
     assert json.loads((compared / "start" / "start.json").read_bytes())["steps"] == 4 * 6 == plan.start_steps
     a, b = (encoded(sets[side], shared) for side in "ab")
