@@ -9,8 +9,9 @@ from evidence_of import attribute, person, portraits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unif2ace_data.captions.verdict import judge
 from unif2ace_data.errors import UserError
-from unif2ace_data.qa.facts import excludes, facts_of, settle
+from unif2ace_data.qa.facts import assumed, excludes, facts_of, settle
 from unif2ace_data.schema import NOT_VISIBLE
 from unif2ace_data.taxonomy import load_taxonomy, parse_taxonomy
 
@@ -64,3 +65,17 @@ def test_what_hides_must_be_in_the_taxonomy() -> None:
     entry = "{group: action, values: [none, broad], which: How?, yes_no: 'Is it {value}?', hidden_by: {mask: ['yes']}}"
     with pytest.raises(UserError, match="smile: hidden_by names mask"):
         parse_taxonomy(f"attributes: {{smile: {entry}}}", "small.yaml")
+
+
+RECORDS = [(entry.name, value) for entry in load_taxonomy().attributes.values() for value in entry.values]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sets(st.sampled_from(RECORDS), max_size=6) | st.sets(st.sampled_from(RECORDS), min_size=15, max_size=30))
+def test_facts_are_what_the_verdict_supports_less_what_is_hidden(records: set[tuple[str, str]]) -> None:
+    evidence = [assumed(record) for record in sorted(records)]
+    supported = {n: v for n, v in sorted(records) if judge(n, v, False, evidence)[0] == "supported"}
+    values = facts_of(evidence).values
+    assert values.items() <= supported.items()
+    for name in supported.keys() - values.keys():
+        assert any(supported.get(n) in hiding for n, hiding in load_taxonomy()[name].hidden_by.items())

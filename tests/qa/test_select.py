@@ -36,8 +36,8 @@ def test_kinds_come_out_in_their_shares(per_sample: int, shares: tuple[int, ...]
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=120))
 def test_no_form_breaks_its_bound_whatever_the_samples_are(faces: list[tuple[bool, bool]]) -> None:
-    def offers_of(i: int) -> list[Offer]:
-        return [(0, int(faces[i][0]), 0), (1, int(faces[i][1]), 0), (2, 0, 0), (3, 0, 0)]
+    def offers_of(i: int) -> list[int]:
+        return [packed((form, answer, 0)) for form, answer in enumerate((*map(int, faces[i]), 0, 0))]
 
     keys = [f"{i:032x}" for i in range(len(faces))]
     picks = choose([ask_of(f) for f in FORMS], keys, offers_of, Qa(per_sample=2, kinds=QaKinds(open=0)), True)
@@ -52,8 +52,8 @@ def test_no_form_breaks_its_bound_whatever_the_samples_are(faces: list[tuple[boo
 
 
 def test_what_is_nearly_always_so_is_asked_as_often_as_it_is_not() -> None:
-    def offers_of(i: int) -> list[Offer]:
-        return [(0, int(i % 10 == 0), 0), (2, 0, 0), (3, 0, 0)]
+    def offers_of(i: int) -> list[int]:
+        return [packed((0, int(i % 10 == 0), 0)), packed((2, 0, 0)), packed((3, 0, 0))]
 
     keys = [f"{i:032x}" for i in range(1000)]
     picks = choose(
@@ -69,9 +69,9 @@ def test_what_is_nearly_always_so_is_asked_as_often_as_it_is_not() -> None:
 
 def test_the_state_counts_in_and_out() -> None:
     state = Choice([ask_of(form) for form in FORMS], Qa(), True)
-    state.take((0, 0, 0), 1)
+    state.take(packed((0, 0, 0)), 1)
     assert (state.counts[0], state.ahead, state.groups["action"], state.over(0)) == ([1, 0], 1, 1, True)
-    state.take((0, 1, 0), 1)
+    state.take(packed((0, 1, 0)), 1)
     assert not state.over(0) and state.excess() == 0 and state.breaks(0, 0)
-    state.take((0, 0, 0), -1)
+    state.take(packed((0, 0, 0)), -1)
     assert (state.counts[0], state.ahead) == ([0, 1], -1)

@@ -7,10 +7,11 @@ attribute is not asked about.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from unif2ace_data.captions.verdict import judge
+from unif2ace_data.captions.verdict import excluded, judge
 from unif2ace_data.qa.phrasings import Fact
 from unif2ace_data.schema import NOT_VISIBLE, Attribute, Evidence, Verdict
 from unif2ace_data.taxonomy import load_taxonomy
@@ -36,12 +37,11 @@ def facts_of(attributes: Iterable[Attribute]) -> Facts:
 def facts_from(records: tuple[Fact, ...]) -> Facts:
     """The facts that these validated (attribute, value) records, sorted, settle."""
     taxonomy = load_taxonomy()
-    evidence = [assumed(fact) for fact in records]
-    values = {
-        name: value
-        for name, value in records
-        if name in taxonomy and value in taxonomy[name].values and judge(name, value, False, evidence)[0] == "supported"
-    }
+    known = [(name, value) for name, value in records if name in taxonomy and value in taxonomy[name].values]
+    if any(itertools.starmap(excluded, itertools.combinations(records, 2))):  # else nothing speaks against any of them
+        evidence = [assumed(fact) for fact in records]
+        known = [fact for fact in known if judge(*fact, False, evidence)[0] == "supported"]
+    values = dict(known)
     named = {name for name, _ in records}
     hidden: dict[str, Fact] = {}
     for entry in taxonomy.attributes.values():

@@ -6,7 +6,6 @@ the samples and the settings, not of the shards they lie in or the order they ar
 
 from __future__ import annotations
 
-import functools
 import heapq
 import itertools
 import math
@@ -23,7 +22,7 @@ from unif2ace_data.qa.checks import blind, distinct, failed
 from unif2ace_data.qa.facts import Facts, facts_from, facts_of
 from unif2ace_data.qa.forms import FEW, Form, Offer, menu_of, offers
 from unif2ace_data.qa.phrasings import Fact
-from unif2ace_data.qa.select import Other, ask_of, choose, order_of, unpacked
+from unif2ace_data.qa.select import Other, ask_of, choose, order_of, packed, unpacked
 from unif2ace_data.qa.templates import in_order, question_of, wordings
 from unif2ace_data.recipe import Qa
 from unif2ace_data.release.read import parse_sample, sample_records, shard_paths, split_of
@@ -32,7 +31,6 @@ from unif2ace_data.taxonomy import load_taxonomy
 
 MENU_SAMPLES = 4096  # our choice: so many samples, by the order of their hashes, decide which forms the menu has
 MANY, ENOUGH = 2_000, 12  # our choice: in a dataset of more samples, each weighs only so many questions of a kind
-KEPT_OFFERS = 4096
 LETTERS, WORDINGS = 8, 64  # places, packed with an offer into one number
 
 
@@ -131,14 +129,17 @@ def plan_of(
     def facts_at(i: int) -> Facts:
         return facts_from(tuple(sorted(facts[code] for code in held[i])))
 
-    @functools.lru_cache(KEPT_OFFERS)
-    def offers_at(i: int) -> list[Offer]:
-        found = offers(menu, facts_at(i))
-        return found if len(keys) <= MANY else thinned(menu.forms, found, order_of(keys[i]))
+    def offers_at(i: int) -> array[int]:
+        return offered[ends[i] : ends[i + 1]]
 
     ration = len(keys) >= FEW
     first = heapq.nsmallest(MENU_SAMPLES, range(len(keys)), key=lambda i: (order_of(keys[i]), keys[i]))
     menu = menu_of(map(facts_at, first), ration)
+    offered, ends = array("I"), array("Q", [0])
+    for i, key in enumerate(keys):
+        found = offers(menu, facts_at(i))
+        offered.extend(map(packed, found if len(keys) <= MANY else thinned(menu.forms, found, order_of(key))))
+        ends.append(len(offered))
     asks = [ask_of(form) for form in menu.forms]
     picks = choose(asks, keys, offers_at, settings, ration, lambda i: others(keys[i]))
     counts = [[0] * form.answers for form in menu.forms]

@@ -8,6 +8,7 @@ bound is then taken back and replaced. The result is a function of the samples a
 from __future__ import annotations
 
 import hashlib
+import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +36,7 @@ def order_of(key: str) -> int:
 
 
 def packed(offer: Offer) -> int:
+    """One number, in the order of offers."""
     return (offer[0] * ANSWERS + offer[1]) * PLACES + offer[2]
 
 
@@ -95,6 +97,17 @@ class Other:
         return ("whether" if self.kind == "true_false" else "which", self.attribute) if self.whole else ("of",)
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What the choice must know of one packed offer; `mixed`: the number that its jitter comes from."""
+
+    form: int
+    answer: int
+    ask: Ask
+    group: Group
+    mixed: int
+
+
 Beside = Callable[[int], Sequence[Other] | None]  # by a sample's place; None: the sample is not asked anything by us
 
 
@@ -122,18 +135,30 @@ class Choice:
         self.group_of = [[[groups.get(n, "appearance") for n in topics] for topics in ask.topics] for ask in asks]
         wanted = settings.groups.model_dump()
         self.shares = {group: wanted[group] / (sum(wanted.values()) or 1) for group in GROUPS}
+        self.known: dict[int, Asking] = {}
+        self.balances: list[list[float]] = [[] for _ in asks]  # by form and answer; empty: to be found anew
 
-    def take(self, offer: Offer, step: int) -> None:
-        """Count a question in (`step` 1) or out (-1)."""
-        number, answer, place = offer
-        kind = self.asks[number].kind
-        self.counts[number][answer] += step
+    def asking(self, offer: int) -> Asking:
+        """The packed offer, looked up once."""
+        found = self.known.get(offer)
+        if found is None:
+            form, answer, place = unpacked(offer)
+            group = self.group_of[form][answer][place]
+            found = self.known[offer] = Asking(form, answer, self.asks[form], group, (offer + 1) * 0x9E3779B97F4A7C15)
+        return found
+
+    def take(self, offer: int, step: int) -> None:
+        """Count a question (a packed offer) in (`step` 1) or out (-1)."""
+        one = self.asking(offer)
+        kind = one.ask.kind
+        self.counts[one.form][one.answer] += step
+        self.balances[one.form] = []
         self.kinds[kind] += step
-        self.groups[self.group_of[number][answer][place]] += step
+        self.groups[one.group] += step
         if kind == "true_false":
-            self.ahead += -step if answer else step
+            self.ahead += -step if one.answer else step
         elif kind == "choice_2_3":
-            self.shorter += step if self.asks[number].chance == 0.5 else -step
+            self.shorter += step if one.ask.chance == 0.5 else -step
 
     def count(self, other: Other) -> None:
         """Count a question of another engine in: ours make up for what those have too many of."""
@@ -159,18 +184,25 @@ class Choice:
         most = ((max(counts), share * sum(counts)) for counts, share in zip(self.counts, self.bounds, strict=True))
         return sum(max(0.0, commonest - allowed) for commonest, allowed in most)
 
-    def balance_cost(self, number: int, answer: int) -> float:
-        """How much one more such question adds to what the form's answers have too many, in squares; may be negative."""
-        counts, limit = self.counts[number], self.limits[number]
-        allowed = limit * sum(counts)
-        cost = 0.0
-        for count in counts:
-            if count > allowed:
-                cost -= (count - allowed) ** 2
-            if count > allowed + limit:
-                cost += (count - allowed - limit) ** 2
-        here = counts[answer] - allowed - limit
-        return cost + max(here + 1, 0.0) ** 2 - max(here, 0.0) ** 2
+    def balance_costs(self, number: int) -> list[float]:
+        """By answer: how much one more such question adds to what the form's answers have too many, in squares.
+
+        May be negative.
+        """
+        found = self.balances[number]
+        if not found:
+            counts, limit = self.counts[number], self.limits[number]
+            allowed = limit * sum(counts)
+            cost = 0.0
+            for count in counts:
+                if count > allowed:
+                    cost -= (count - allowed) ** 2
+                if count > allowed + limit:
+                    cost += (count - allowed - limit) ** 2
+            over = [count - allowed - limit for count in counts]
+            found = [cost + max(here + 1, 0.0) ** 2 - max(here, 0.0) ** 2 for here in over]
+            self.balances[number] = found
+        return found
 
     def group_costs(self) -> dict[str, float]:
         """By group: how far its share of the questions so far is past what is wanted."""
@@ -192,47 +224,50 @@ class Picking:
         self.taken: Counter[str] = Counter(other.attribute for other in beside)
         self.kinds: list[QAKind] = []
         for number in already:
-            self.note(unpacked(number))
+            self.note(number)
 
-    def note(self, offer: Offer) -> None:
-        state, number = self.state, offer[0]
-        self.found.append(packed(offer))
-        self.asked.add(state.asks[number].same)
-        self.taken.update(state.asks[number].names)
-        self.kinds.append(state.asks[number].kind)
+    def note(self, offer: int) -> None:
+        ask = self.state.asking(offer).ask
+        self.found.append(offer)
+        self.asked.add(ask.same)
+        self.taken.update(ask.names)
+        self.kinds.append(ask.kind)
 
-    def cheapest(self, offers: Sequence[Offer], within_bound: bool) -> Offer | None:
-        """The offer that costs least among those that ask something new."""
+    def cheapest(self, offers: Sequence[int], within_bound: bool) -> int | None:
+        """The packed offer that costs least among those that ask something new; of several the first by number."""
         state, taken, asked, jitter = self.state, self.taken, self.asked, self.jitter
         group_costs = state.group_costs()
-        best: tuple[float, Offer] | None = None
+        yes, short = (AHEAD_COST * max(-50, min(50, ahead)) for ahead in (state.ahead, state.shorter))
+        opens = state.kinds["open"] + state.opens
+        best: int | None = None
+        least = math.inf
         for offer in offers:
-            number, answer, place = offer
-            ask = state.asks[number]
-            if ask.same in asked or (within_bound and state.breaks(number, answer)):
+            one = state.asking(offer)
+            ask = one.ask
+            if ask.same in asked or (within_bound and state.breaks(one.form, one.answer)):
                 continue
-            cost = group_costs[state.group_of[number][answer][place]]
-            cost += REPEAT_COST * sum([taken[name] for name in ask.names]) / len(ask.names)
-            cost += JITTER * ((jitter * (packed(offer) + 1) * 0x9E3779B97F4A7C15 >> 40) & 1023) / 1024
+            cost = group_costs[one.group]
+            if taken:
+                cost += REPEAT_COST * sum([taken[name] for name in ask.names]) / len(ask.names)
+            cost += JITTER * ((jitter * one.mixed >> 40) & 1023) / 1024
             if ask.kind == "open":
                 cost -= REPEAT_COST if ask.hidden else 0.0  # or a reader never learns to say so
-                cost += COMMON_COST * state.counts[number][0] * state.opens / (state.kinds["open"] + state.opens)
+                cost += COMMON_COST * state.counts[one.form][0] * state.opens / opens
             else:
-                cost += state.balance_cost(number, answer)
+                cost += state.balance_costs(one.form)[one.answer]
                 if ask.kind == "true_false":
-                    cost += AHEAD_COST * max(-50, min(50, -state.ahead if answer else state.ahead))
+                    cost += -yes if one.answer else yes
                 elif ask.kind == "choice_2_3":
-                    shorter = ask.chance == 0.5
-                    cost += AHEAD_COST * max(-50, min(50, state.shorter if shorter else -state.shorter))
-            if best is None or (cost, offer) < best:
-                best = (cost, offer)
-        return best[1] if best else None
+                    cost += short if ask.chance == 0.5 else -short
+            if cost < least or (cost == least and best is not None and offer < best):
+                best, least = offer, cost
+        return best
 
-    def fill(self, offers: Sequence[Offer], wanted: Sequence[QAKind], within_bound: bool) -> array[int]:
-        """One question for each kind wanted; where there is none of that kind, one of another."""
-        by_kind: dict[QAKind, list[Offer]] = {kind: [] for kind in KINDS}
+    def fill(self, offers: Sequence[int], wanted: Sequence[QAKind], within_bound: bool) -> array[int]:
+        """One question for each kind wanted; where there is none of that kind, one of another. Offers are packed."""
+        by_kind: dict[QAKind, list[int]] = {kind: [] for kind in KINDS}
         for offer in offers:
-            by_kind[self.state.asks[offer[0]].kind].append(offer)
+            by_kind[self.state.asking(offer).ask.kind].append(offer)
         for kind in wanted:
             for instead in (kind, *(("open",) if not within_bound else ()), *KINDS):
                 best = self.cheapest(by_kind[instead], within_bound)
@@ -265,12 +300,12 @@ def wanted_kinds(settings: Qa, beside: Iterable[Sequence[Other] | None]) -> Iter
 
 
 def choose(
-    asks: Sequence[Ask], keys: Sequence[str], offers_of: Callable[[int], Sequence[Offer]], settings: Qa, strict: bool,
+    asks: Sequence[Ask], keys: Sequence[str], offers_of: Callable[[int], Sequence[int]], settings: Qa, strict: bool,
     beside: Beside = nothing_beside,
 ) -> list[array[int]]:  # fmt: skip
     """For each sample the questions it asks, packed, in no order that means anything.
 
-    keys: of the samples; offers_of: what the sample at a place of `keys` could be asked, the same at every call.
+    keys: of the samples; offers_of: what the sample at a place of `keys` could be asked (packed), the same at every call.
     strict: whether the bound of each ask must hold. beside: what each sample is asked already; only what is missing is
     chosen, and nothing that asks the same.
     """
@@ -284,7 +319,7 @@ def choose(
     for turn in range(ROUNDS):
         for i, wanted in zip(order, wanted_kinds(settings, map(beside, order)), strict=True):
             for number in picks[i]:
-                state.take(unpacked(number), -1)
+                state.take(number, -1)
             if wanted:
                 picks[i] = Picking(state, marks[i] + 2 * turn, beside(i) or ()).fill(offers_of(i), wanted, False)
         if turn and state.excess() <= FEW_OVER * settings.per_sample * len(keys):
@@ -314,4 +349,4 @@ def take_back(state: Choice, picks: list[array[int]], order: Sequence[int]) -> N
             counts = state.counts[number]
             i, question = where[number, counts.index(max(counts))].pop()
             picks[i].remove(question)
-            state.take(unpacked(question), -1)
+            state.take(question, -1)
