@@ -184,13 +184,18 @@ def no_giveaway(qa: QA) -> Check:
 
 def same_as(qa: QA) -> tuple[object, ...]:
     """What a question asks: two questions of a sample with the same must not both be there."""
-    if qa.kind == "true_false":
-        fact = asked(qa.question, qa.attribute)
-        return ("whether", *fact) if fact else ("whether", qa.attribute, words(qa.question))
-    about = {name for option in qa.options for name, _ in stated(option, qa.attribute)}
+    return asks_of(qa.kind, qa.question, qa.attribute, tuple(qa.options))
+
+
+@functools.lru_cache(1 << 12)  # each question is held against every other of its sample
+def asks_of(kind: str, question: str, attribute: str, options: tuple[str, ...]) -> tuple[object, ...]:
+    if kind == "true_false":
+        fact = asked(question, attribute)
+        return ("whether", *fact) if fact else ("whether", attribute, words(question))
+    about = {name for option in options for name, _ in stated(option, attribute)}
     if len(about) > 1:
-        return ("of", frozenset(words(option) for option in qa.options))
-    return ("which", qa.attribute)
+        return ("of", frozenset(words(option) for option in options))
+    return ("which", attribute)
 
 
 @functools.lru_cache(1 << 14)

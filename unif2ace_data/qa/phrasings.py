@@ -138,11 +138,16 @@ def not_visible_answers(reason: Fact) -> tuple[str, ...]:
 
 def holds_words(text: str, words: str) -> bool:
     """Whether `text` holds `words` as whole words, in any case."""
-    return re.search(rf"(?<!\w){re.escape(words.strip('. '))}(?!\w)", text, re.IGNORECASE) is not None
+    return whole_words(words).search(text) is not None
 
 
 def without_words(text: str, words: str) -> str:
-    return re.sub(rf"(?<!\w){re.escape(words.strip('. '))}(?!\w)", "…", text, flags=re.IGNORECASE)
+    return whole_words(words).sub("…", text)
+
+
+@functools.lru_cache(1 << 12)  # answers and options return from sample to sample
+def whole_words(words: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(words.strip('. '))}(?!\w)", re.IGNORECASE)
 
 
 # ------------------------------------------------------------------ back from words to what they ask and state
@@ -208,6 +213,7 @@ def fact_by_statement() -> dict[str, Fact]:
     return {text: fact for text, fact in found.items() if text not in shared}
 
 
+@functools.lru_cache(1 << 14)
 def stated(text: str, attribute: str) -> tuple[Fact, ...]:
     """What an option or answer states, in a question about `attribute`; empty where its words are not understood."""
     plain = text.strip().rstrip(".").lower()
