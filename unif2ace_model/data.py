@@ -26,10 +26,11 @@ from PIL import Image
 
 from unif2ace_data.errors import UserError
 from unif2ace_data.faces.decode import decode
+from unif2ace_data.records import read_record
 from unif2ace_data.release.read import sample_records
 from unif2ace_data.release.stream import opened_shard, streamed
 from unif2ace_data.run.progress import Progress
-from unif2ace_data.schema import SCHEMA_VERSION, Sample, Split
+from unif2ace_data.schema import SCHEMA_VERSION, Split
 from unif2ace_data.shards import read_index, read_samples, writing
 from unif2ace_model.config import Features, Images
 from unif2ace_model.image_tokenizer import ImageTokenizer, load_image_tokenizer
@@ -232,7 +233,7 @@ def encode_shard(
                 codes = tokenizer.encode(pixels).cpu().numpy().astype(np.int32)
             growing["codes"].add(codes.reshape(len(batch), images.views, -1))
         if networks.keys() & missing.keys():
-            found = [Sample.model_validate_json(parts["json"]) for _, parts in batch]
+            found = [read_record(parts["json"]) for _, parts in batch]
             landmarks = [np.array(sample.face.landmarks) for sample in found]
         for name in networks.keys() & missing.keys():
             growing[name].add(networks[name].of(crops, landmarks).astype(np.float16))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
+import msgspec
 import orjson
 
 from unif2ace_data.schema import QA, Sample
@@ -24,8 +26,13 @@ def basis_of(sample: Sample, kind: str) -> str:
 
 
 def hashed(sample: Sample, kind: str) -> str:
-    record = orjson.dumps({name: getattr(sample, name) for name in RESTS_ON[kind]}, default=vars)
+    record = orjson.dumps({name: getattr(sample, name) for name in RESTS_ON[kind]}, default=fields_of)
     return f"{kind}:{hashlib.sha256(record).hexdigest()[:32]}"
+
+
+def fields_of(part: Any) -> dict[str, Any]:
+    """Of a part of a Sample, or of a record as records.read_record gives it."""
+    return msgspec.structs.asdict(part) if isinstance(part, msgspec.Struct) else vars(part)
 
 
 def rests_unchanged(fields: Mapping[str, bytes], basis: str) -> bool:

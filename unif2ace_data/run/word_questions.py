@@ -10,6 +10,7 @@ from unif2ace_data.qa.basis import basis_of_all
 from unif2ace_data.qa.forms import Form
 from unif2ace_data.qa.generate import Plan
 from unif2ace_data.qa.templates import in_order
+from unif2ace_data.records import read_record
 from unif2ace_data.run.qa_model import as_bytes
 from unif2ace_data.schema import QA, Check, Sample
 
@@ -45,9 +46,12 @@ def word_chunk(forms: list[Form], blind: list[Check], jobs: list[ToWord]) -> lis
 
 
 def word(forms: list[Form], blind: list[Check], job: ToWord) -> Worded:
-    sample, failures = Sample.model_validate_json(job.record), Counter[str]()
-    questions = sample.qa
-    if job.asked is not None:
+    failures: Counter[str] = Counter()
+    if job.asked is None:
+        sample = Sample.model_validate_json(job.record)
+        questions = sample.qa
+    else:
+        sample = read_record(job.record)
         plan = Plan(forms, blind, {sample.uid: job.asked}, failures)
         questions = in_order(sample, [*job.mine, *plan.questions(sample, job.mine)])
     return Worded(job.key, basis_of_all(sample, questions), as_bytes(questions), len(questions), failures)
