@@ -6,7 +6,6 @@ Made by the worker that has just measured the face, or later from what was store
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,7 +93,5 @@ def text_config(recipe: Recipe, analysis: str) -> str:
 
 def notes_hash(notes: Annotations) -> str:
     """The hash of all that the source and people say of a photo; people count only where they have said something."""
-    record = asdict(notes)
-    if not notes.people:
-        del record["people"]
+    record = {name: getattr(notes, name) for name in notes.__slots__ if name != "people" or notes.people}
     return hashlib.sha256(orjson.dumps(record, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]

@@ -10,7 +10,6 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -452,8 +451,11 @@ def lock_folder(folder: Path) -> IO[str]:
 
 def packable(ref: InputRef) -> dict[str, Any]:
     """A ref as JSON: paths and member names may hold surrogate escapes, so their bytes go as hex."""
-    record = {**asdict(ref), "path": os.fsencode(ref.path).hex(), "member": os.fsencode(ref.member).hex()}
-    del record["annotations"]["people"]  # they have a table of their own
+    record: dict[str, Any] = {name: getattr(ref, name) for name in ref.__slots__}
+    record |= {"path": os.fsencode(ref.path).hex(), "member": os.fsencode(ref.member).hex()}
+    notes = ref.annotations
+    # people have a table of their own
+    record["annotations"] = {name: getattr(notes, name) for name in notes.__slots__ if name != "people"}
     return record
 
 
