@@ -11,6 +11,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +57,46 @@ def test_nothing_to_do_is_no_work() -> None:
 def test_a_killer_input_is_given_up_and_nothing_else() -> None:
     results = [r for chunk in map_chunks(die_on_13, range(30), 2, lost) for r in chunk]
     assert sorted(results) == sorted([2 * i for i in range(30) if i != 13] + [-13])
+
+
+def large(chunk: list[int]) -> list[tuple[int, bytes]]:
+    time.sleep(0.3)
+    return [(os.getpid(), bytes([i]) * 4_000_000) for i in chunk]  # more than a line holds at once
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_worker_that_is_killed_while_it_hands_in_its_result_stops_nobody(victim: int) -> None:
+    """While nobody reads, each is in the middle of writing: what it wrote is half a result."""
+    came = Counter[int]()
+    with closing(map_chunks(large, range(12), 2, never, 2)) as results, alarm(60):
+        came.update(data[0] for _, data in next(results))
+        worker = workers_of(os.getpid())[victim]
+        killer = subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -9 {worker.pid}"])
+        sum(range(150_000_000))  # holds the interpreter for a second or more: no thread of this process reads
+        killer.wait()
+        for chunk in results:
+            came.update(data[0] for _, data in chunk)
+    assert came == Counter(range(12))
+
+
+def never(item: int, why: str) -> tuple[int, bytes]:
+    raise AssertionError(f"{item} is blamed: {why}")
+
+
+@contextlib.contextmanager
+def alarm(seconds: int) -> Iterator[None]:
+    """What hangs ends as an error."""
+
+    def ring(signum: int, frame: object) -> None:
+        raise TimeoutError(f"not done after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_what_no_input_causes_ends_the_run_with_its_exit_code() -> None:

@@ -1,7 +1,8 @@
 """The local executor: worker processes on this machine, a bounded number of chunks in flight, none of them precious.
 
-A worker that dies (killed, out of memory, a crash in native code) takes its pool with it; the pool is made anew and
-the chunks that were in flight are run again one input at a time, so that only the input that kills is given up.
+Each worker has a line of its own to the driver. One that dies (killed, out of memory, a crash in native code) costs what it
+had in hand: of that each input is run again alone, so that only the input that kills is given up. What all workers shared,
+one could take with it: Python's own pool hangs for ever where one is killed while it writes its result.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
+import traceback
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
-from multiprocessing.connection import Connection
-from multiprocessing.connection import wait as wait_for
-from typing import TypeVar
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
@@ -30,6 +33,27 @@ AHEAD = 2  # tasks in flight per worker: one runs, one waits
 
 def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(slots=True)
+class Job(Generic[Item]):
+    """`deaths`: of workers that had this one input in hand, and nothing else."""
+
+    chunk: list[Item]
+    deaths: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Worker(Generic[Item]):
+    """A process and the line to it. `jobs`: sent and not answered; the first is in hand, others wait."""
+
+    process: BaseProcess
+    line: Connection
+    jobs: deque[Job[Item]] = field(default_factory=deque)
+
+
+class InWorker(Exception):
+    """The traceback of an exception as its worker saw it, for the log."""
 
 
 def map_chunks(
@@ -45,67 +69,103 @@ def map_chunks(
     exception, Ctrl-C) closes the generator: that ends the workers in the middle of whatever they do, and waits for their end.
     """
     source = iter(items)
-    alone: list[tuple[Item, int]] = []  # inputs of a pool that broke, each tried by itself; deaths seen alone
-    crew = new_crew(workers)
-    running: dict[Future[list[Out]], tuple[list[Item], int]] = {}
+    waiting: deque[Job[Item]] = deque()  # had been sent to a worker that died before it took them in hand
+    alone: deque[Job[Item]] = deque()  # of a chunk whose worker died, each tried while nothing else runs
+    crew: list[Worker[Item]] = []
+
+    def next_job() -> Job[Item] | None:
+        if waiting:
+            return waiting.popleft()
+        chunk = list(islice(source, size))
+        return Job(chunk) if chunk else None
+
+    def hand_out() -> None:
+        if alone:
+            if not any(worker.jobs for worker in crew):
+                send(free_worker(crew, function), alone.popleft())
+            return
+        for depth in range(AHEAD if size > 1 else 1):  # a chunk of one is long: it waits for whoever is free first
+            for place in range(workers):
+                if place < len(crew) and len(crew[place].jobs) > depth:
+                    continue
+                job = next_job()
+                if job is None:
+                    return
+                while len(crew) < workers:  # all at once: a large chunk cannot be sent before its worker has started
+                    crew.append(new_worker(function))
+                send(crew[place], job)
+
     try:
         while True:
-            if not alone:
-                while len(running) < workers * AHEAD and (chunk := list(islice(source, size))):
-                    running[submit(crew, function, chunk)] = (chunk, 0)
-            elif not running:
-                item, deaths = alone.pop(0)
-                running[submit(crew, function, [item])] = ([item], deaths)
-            if not running:
+            hand_out()
+            busy = {worker.line: worker for worker in crew if worker.jobs}
+            if not busy:
                 return
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            broken: list[tuple[list[Item], int]] = []
-            for future in done:
-                job = running.pop(future)
+            answers: list[bytes] = []
+            killers: list[Item] = []
+            for line in wait(list(busy)):
+                worker = busy[line]  # type: ignore[index]
                 try:
-                    yield future.result()
-                except BrokenProcessPool:
-                    broken.append(job)
-            if broken:
-                broken.extend(running.values())
-                running.clear()
-                dismiss(crew)
-                crew = new_crew(workers)
-                for chunk, deaths in broken:
-                    deaths += len(chunk) == 1
-                    if deaths >= 2:
-                        yield [gave_up(chunk[0], DIED_TWICE)]
+                    answers.append(worker.line.recv_bytes())
+                    worker.jobs.popleft()
+                except (EOFError, OSError):
+                    crew.remove(worker)
+                    dismiss([worker])
+                    job = worker.jobs.popleft()
+                    waiting.extend(worker.jobs)
+                    deaths = job.deaths + (len(job.chunk) == 1)
+                    if deaths < 2:
+                        alone.extend(Job([item], deaths) for item in job.chunk)
                     else:
-                        alone.extend((item, deaths) for item in chunk)
+                        killers += job.chunk
+            hand_out()  # first, so that nobody waits while the caller takes the results in
+            yield from map(unpacked, answers)
+            yield from ([gave_up(item, DIED_TWICE)] for item in killers)
     finally:
         dismiss(crew)
 
 
-@dataclass(slots=True)
-class Crew:
-    """A pool of workers that live until `lifeline` is closed, or until the driver is gone."""
-
-    pool: ProcessPoolExecutor
-    lifeline: Connection
+# ------------------------------------------------------------------ the driver's end of a line
 
 
-def new_crew(workers: int) -> Crew:
-    # Python's tracker of shared semaphores outlives a driver that a second Ctrl-C ends: it frees them, and need not say so.
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
+def new_worker(function: Callable[[list[Item]], list[Out]]) -> Worker[Item]:
     context = multiprocessing.get_context("spawn")
-    theirs, ours = context.Pipe(duplex=False)
-    return Crew(ProcessPoolExecutor(workers, context, initializer=live_with_driver, initargs=(theirs,)), ours)
-
-
-def submit(crew: Crew, function: Callable[[list[Item]], list[Out]], chunk: list[Item]) -> Future[list[Out]]:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(theirs, function), daemon=True)
     with uninterrupted():
-        return crew.pool.submit(function, chunk)
+        process.start()
+    theirs.close()  # so that the line ends when the worker does
+    return Worker(process, ours)
 
 
-def dismiss(crew: Crew) -> None:
+def free_worker(crew: list[Worker[Item]], function: Callable[[list[Item]], list[Out]]) -> Worker[Item]:
+    if not crew:
+        crew.append(new_worker(function))
+    return crew[0]
+
+
+def send(worker: Worker[Item], job: Job[Item]) -> None:
+    data = pickle.dumps(job.chunk)
+    worker.jobs.append(job)
+    with contextlib.suppress(OSError):  # it is gone: the end of its line will say so
+        worker.line.send_bytes(data)
+
+
+def unpacked(answer: bytes) -> Any:
+    """The results of a chunk; raises what its function raised."""
+    results, error, told = pickle.loads(answer)
+    if error is not None:
+        raise error from InWorker(told)
+    return results
+
+
+def dismiss(crew: list[Worker[Item]]) -> None:
     """End the workers now (nobody waits for what they still do) and wait until they are gone."""
-    crew.lifeline.close()
-    crew.pool.shutdown(wait=True, cancel_futures=True)
+    for worker in crew:
+        worker.process.kill()
+    for worker in crew:
+        worker.process.join()
+        worker.line.close()
 
 
 @contextlib.contextmanager
@@ -118,18 +178,41 @@ def uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def live_with_driver(lifeline: Connection) -> None:
-    """End this worker when the driver closes the line or is gone, also when it was killed.
+# ------------------------------------------------------------------ the worker's end
 
-    An orphan would wait for work for ever, and a worker that ends with its chunk keeps a driver that should stop.
+
+def serve(line: Connection, function: Callable[[list[Item]], list[Out]]) -> None:
+    """A worker's life: one chunk after another, until the line ends because the driver did, also when it was killed.
+
+    A thread reads: the driver never waits to send, and an end of the line ends the worker in the middle of its work. An
+    orphan would wait for work for ever, and a worker that ends with its chunk keeps a driver that should stop.
     """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    sentinel = parent.sentinel
+    chunks: SimpleQueue[bytes] = SimpleQueue()
 
-    def watch() -> None:
-        wait_for([sentinel, lifeline])
-        os._exit(1)
+    def read() -> None:
+        try:
+            while True:
+                chunks.put(line.recv_bytes())
+        except (EOFError, OSError):
+            os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        data = chunks.get()
+        try:
+            answer = pickle.dumps((function(pickle.loads(data)), None, ""))
+        except Exception as error:
+            answer = pickle.dumps((None, sendable(error), "".join(traceback.format_exception(error))))
+        try:
+            line.send_bytes(answer)
+        except OSError:
+            os._exit(1)
+
+
+def sendable(error: Exception) -> Exception:
+    """The exception, or its words where it cannot be pickled and read back."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
