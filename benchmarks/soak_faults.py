@@ -194,6 +194,7 @@ class Soak:
     left: int = 0
     killed: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # attacks that this machine does not allow
 
     @property
     def share(self) -> float:
@@ -321,7 +322,7 @@ def attack(soak: Soak, driver_kills: int, shards: int) -> None:
         soak.fails_clearly("disk is read-only", READ_ONLY)
         disk.read_only(False)
     else:
-        print("left out: a read-only disk (root may write everywhere, and may not mount here)", flush=True)
+        soak.left_out.append("a read-only disk")  # root may write everywhere, and may not mount here
     soak.fails_clearly("disk fills while it measures", FULL, 0.9, "fill")
     disk.free()
     soak.run("driver killed while it packs", 1.0, "kill")
@@ -336,7 +337,7 @@ def attack(soak: Soak, driver_kills: int, shards: int) -> None:
         soak.fails_clearly("output is read-only", READ_ONLY)
         disk.output_read_only(out, False)
     else:
-        print("left out: a read-only output", flush=True)
+        soak.left_out.append("a read-only output")
 
 
 # ------------------------------------------------------------------ the books
@@ -477,8 +478,8 @@ def main() -> None:
             if disk.mounted:
                 subprocess.run(["umount", "--recursive", str(disk.folder)], check=True)
         answer = {
-            "inputs": told.inputs, "killed": dict(soak.killed), "mounted": disk.mounted, "problems": wrong,
-            "seconds": round(time.monotonic() - started),
+            "inputs": told.inputs, "killed": dict(soak.killed), "mounted": disk.mounted, "left_out": soak.left_out,
+            "problems": wrong, "seconds": round(time.monotonic() - started),
         }  # fmt: skip
         print(json.dumps(answer))
         sys.exit(bool(wrong))
