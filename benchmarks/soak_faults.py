@@ -66,7 +66,7 @@ def encoded(image: Image.Image) -> bytes:
 def break_one(path: Path, kind: int, sound: bytes, tag: bytes) -> tuple[Path, str]:
     """Put a broken input near `path`; returns (where, the reason that the ledger must give; "" where it is kept)."""
     whole: dict[str, tuple[str, bytes, str]] = {
-        "cut": (".jpg", sound[: len(sound) // 2], "truncated"),
+        "cut": (".jpg", sound[: len(sound) // 2] + tag, "truncated"),
         "empty": (".jpg", b"", "empty"),
         "text": (".jpg", b"a face, in words " + tag, "not_an_image"),
         "huge": (".png", png_bomb() + tag, "too_many_pixels"),

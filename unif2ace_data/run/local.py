@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
@@ -132,6 +133,7 @@ def new_worker(function: Callable[[list[Item]], list[Out]]) -> Worker[Item]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(theirs, function), daemon=True)
+    resource_tracker.ensure_running()  # starts with the first worker else, and then lets Ctrl-C through to it
     with uninterrupted():
         process.start()
     theirs.close()  # so that the line ends when the worker does
@@ -170,12 +172,27 @@ def dismiss(crew: list[Worker[Item]]) -> None:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the end of the block. Workers that are started inside never get it: they inherit the mask."""
+    """Ctrl-C waits until the end of the block. Workers that are started inside never get it: they inherit the mask.
+
+    The mask alone does not hold it off: any other thread takes the signal, and this one then runs Python's handler.
+    """
+    pressed = False
+
+    def later(signum: int, frame: object) -> None:
+        nonlocal pressed
+        pressed = True
+
+    mine = threading.current_thread() is threading.main_thread()  # no other may set a handler, or runs one
+    handler = signal.signal(signal.SIGINT, later) if mine else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if mine:
+            signal.signal(signal.SIGINT, handler)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
 
 
 # ------------------------------------------------------------------ the worker's end
