@@ -44,7 +44,7 @@ def series(items: Sequence[str], oxford: bool, word: str = "and") -> str:
     """ "a", "a and b", "a, b and c" (or "a, b, and c"); the last comma is always there where an item holds "and"."""
     if len(items) < 2:
         return "".join(items)
-    inner = any(" and " in item for item in items)
+    inner = " and " in "\n".join(items)
     comma = "," if inner or (oxford and len(items) > 2) else ""
     return f"{', '.join(items[:-1])}{comma} {word} {items[-1]}"
 
@@ -56,7 +56,7 @@ def with_articles(text: str) -> str:
 
 def sentence(text: str) -> str:
     """First letter in upper case, full stop at the end."""
-    return FIRST.sub(lambda m: m[1] + m[2].upper(), text) + "."
+    return FIRST.sub(lambda m: m[1] + m[2].upper(), text, count=1) + "."
 
 
 def finished(text: str) -> tuple[str, list[tuple[str, int, int]]]:
