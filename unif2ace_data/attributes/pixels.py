@@ -11,6 +11,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from unif2ace_data.faces.runtime import four_channels, warped
+
 FACE_PATCH, FACE_SPAN = 160, 1.25  # side in pixels; in face heights
 AROUND_PATCH, AROUND_SPAN = 128, 3.2
 GRID = 8  # samples a side, per region and place
@@ -104,15 +106,17 @@ SIDE_ROWS = {name: [PLACE_INDEX[f"{name}_left"], PLACE_INDEX[f"{name}_right"]] f
 LAB_SCALE, LAB_SHIFT = np.array([100 / 255, 1, 1]), np.array([0, 128, 128])  # OpenCV's 8-bit CIELAB
 
 
-def pixels_of(rgb: np.ndarray, mesh: np.ndarray) -> dict[str, float]:
+def pixels_of(rgb: np.ndarray, mesh: np.ndarray, rgba: np.ndarray | None = None) -> dict[str, float]:
     """Measures of the face with `mesh` (478, 3), in pixels of `rgb` (H, W, 3) uint8; rounded to 3 digits.
 
+    `rgba`: the same picture, where it is at hand with four channels (Decoded.for_warps).
     Names are `region.measure` (tables above). What the photo does not show (shoulders outside the picture) is missing.
     """
     head = held(mesh)
-    face, warp = upright(rgb, head, FACE_SPAN, FACE_PATCH)
+    rgba = rgb if rgba is None else rgba
+    face, warp = upright(rgb, rgba, head, FACE_SPAN, FACE_PATCH)
     values, skin = face_measures(face, mesh[:, :2] @ warp[:, :2].T + warp[:, 2])
-    patch, warp = upright(rgb, head, AROUND_SPAN, AROUND_PATCH)
+    patch, warp = upright(rgb, rgba, head, AROUND_SPAN, AROUND_PATCH)
     points = mesh[:, :2] @ warp[:, :2].T + warp[:, 2]
     left, right, top, chin = points[SIDE_L, 0], points[SIDE_R, 0], points[TOP, 1], points[CHIN, 1]
     origin, size = np.array([(left + right) / 2, top]), np.array([right - left, chin - top])
@@ -135,24 +139,18 @@ def held(mesh: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
 
 
 def upright(
-    rgb: np.ndarray, head: tuple[np.ndarray, float, np.ndarray], span: float, side: int
+    rgb: np.ndarray, rgba: np.ndarray, head: tuple[np.ndarray, float, np.ndarray], span: float, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The square of `span` face heights around the face, its eyes level: 8-bit CIELAB (side, side, 3), and the warp."""
     level, height, middle = head
     scale = side / (span * max(height, 1e-6))
     turn = scale * level
     shift = side / 2 - turn @ middle
-    source, shrink = rgb, 1
+    source, shrink = rgba, 1
     if scale < 0.6:  # a plain warp would skip pixels
         shrink = max(1, min(round(1 / scale), *rgb.shape[:2]))
-        source = cv2.resize(rgb, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
-    patch = cv2.warpAffine(
-        source,
-        np.column_stack((turn * shrink, shift)),
-        (side, side),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+        source = four_channels(cv2.resize(rgb, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA))
+    patch = warped(source, np.column_stack((turn * shrink, shift)), side, cv2.BORDER_REPLICATE)
     return cv2.cvtColor(patch, cv2.COLOR_RGB2LAB), np.column_stack((turn, shift))
 
 

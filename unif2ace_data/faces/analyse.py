@@ -125,7 +125,7 @@ class Analyser:
     def _measure(self, decoded: Decoded, bgr: np.ndarray, face: Detection) -> tuple[FaceRecord, np.ndarray]:
         scale = decoded.scale
         record = face_record(face, scale)
-        points, presence, blendshapes = self.mesh(decoded.rgb, face.box, face.landmarks)
+        points, presence, blendshapes = self.mesh(decoded.for_warps(), face.box, face.landmarks)
         align = self.faces.align
         quad = ffhq_quad(points) if align.mode == "ffhq" else box_quad(face.box, align.margin)
         record.measured = True
@@ -134,7 +134,7 @@ class Analyser:
         record.yaw, record.pitch, record.roll = (round(float(v), 1) for v in self.mesh.pose(points))
         record.blendshapes = rounded(blendshapes, 3)
         record.geometry = geometry_of(points)
-        record.pixels = pixels_of(decoded.rgb, points)
+        record.pixels = pixels_of(decoded.rgb, points, decoded.for_warps())
         record.quality = rounded(quality_of(decoded.rgb, face.box, points), 3)
         record.emotion = rounded(self.emotion(decoded.rgb, face.box), 3)
         age, p_female = self.engine.age_and_gender(bgr, face.box)
