@@ -109,9 +109,9 @@ class Entry(Model):
         return self.bands is not None or self.weights is not None
 
     @functools.cached_property
-    def used(self) -> tuple[str, ...]:
-        """The quantities that it is measured by."""
-        return tuple(self.fit.quantities) if self.fit else (self.bands.quantity,) if self.bands else ()
+    def used(self) -> str:
+        """The quantities that it is measured by, separated by blanks."""
+        return " ".join(self.fit.quantities) if self.fit else self.bands.quantity if self.bands else ""
 
     def said(self, value: str) -> str:
         """How `value` is said in a question or an answer."""
@@ -157,6 +157,11 @@ class Taxonomy(Model):
                 if name not in self.attributes or set(values) - set(self.attributes[name].values):
                     raise ValueError(f"{entry.name}: hidden_by names {name} {values}, which the taxonomy does not have")
         return self
+
+    @functools.cached_property
+    def measured(self) -> list[Entry]:
+        """Those that the embedded mode measures."""
+        return [entry for entry in self.attributes.values() if entry.measured]
 
     def __getitem__(self, name: str) -> Entry:
         return self.attributes[name]

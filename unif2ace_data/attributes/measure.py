@@ -58,26 +58,25 @@ def attributes_of(
     are for filters, not for captions, and are left out.
     """
     taxonomy = load_taxonomy()
-    predicted: dict[str, list[Attribute]] = {}
+    said: dict[str, list[Attribute]] = {}
     for prediction in predictions:
-        predicted.setdefault(prediction.name, []).append(prediction)
-    annotated: dict[str, list[Attribute]] = {}
+        said.setdefault(prediction.name, []).append(prediction)
     for given in annotations.attributes:
         attribute = Attribute.model_validate(given)
         if attribute.name in taxonomy and attribute.value in taxonomy[attribute.name].values:
-            annotated.setdefault(attribute.name, []).append(attribute)
+            said.setdefault(attribute.name, []).append(attribute)
     quantities = quantities_of(face)
     fits = fits_of_taxonomy()(quantities)
     found: list[Attribute] = []
-    for entry in taxonomy.attributes.values():
+    for entry in taxonomy.attributes.values() if said else taxonomy.measured:
         if entry.on_request and not complexion:
             continue
-        said = predicted.get(entry.name, []) + annotated.get(entry.name, [])
+        others = said.get(entry.name, [])
         probabilities = banded(entry.bands, entry.values, quantities) if entry.bands else fits.get(entry.name)
         measured = stated(entry, probabilities, quantities, engine) if probabilities else None
-        if measured is not None and (measured.validated or not said):
+        if measured is not None and (measured.validated or not others):
             found.append(measured)
-        found += said
+        found += others
     return found
 
 
@@ -160,7 +159,9 @@ class Fits:
     def __init__(self, models: Mapping[str, Weights]) -> None:
         weights = models.values()
         self.values = {name: w.values for name, w in models.items()}
-        self.quantities = [quantity for w in weights for quantity in w.quantities]
+        asked = [quantity for w in weights for quantity in w.quantities]
+        self.quantities = list(dict.fromkeys(asked))
+        self.taken = np.array([self.quantities.index(quantity) for quantity in asked])
         self.mean = np.array([mean for w in weights for mean in w.mean])
         self.scale = np.array([scale for w in weights for scale in w.scale])
         self.bias = np.array([bias for w in weights for bias in w.bias])
@@ -172,7 +173,7 @@ class Fits:
 
     def __call__(self, quantities: Mapping[str, float]) -> dict[str, dict[str, float]]:
         raw = np.array([quantities.get(name, math.nan) for name in self.quantities])
-        scores = (raw - self.mean) / self.scale
+        scores = (raw[self.taken] - self.mean) / self.scale
         usual = np.maximum.reduceat(np.abs(scores), self.starts) <= UNUSUAL  # which no missing one is
         logits = np.full(self.is_value.shape, -np.inf)
         logits[self.is_value] = self.bias + np.concatenate([weights @ scores[own] for weights, own in self.by_value])
@@ -241,8 +242,9 @@ def composed(v: dict[str, float]) -> dict[str, float]:
 
 
 @functools.lru_cache(1 << 10)  # an attribute each
-def measured_by(used: tuple[str, ...], engine: str) -> tuple[str, str, list[str]]:
+def measured_by(quantities: str, engine: str) -> tuple[str, str, list[str]]:
     """Who measured these quantities, the weights' hashes, and the two that say most (never the skin's own colour)."""
+    used = quantities.split()
     owners = {MEASURED_BY.get(name.split(".")[0], LANDMARKER) for name in used}
     revisions = [
         revision_of(file) for by, file in sorted(owners) if file and (engine == "embedded" or by != "genderage")

@@ -23,7 +23,7 @@ from unif2ace_data.faces.runtime import single_threaded
 from unif2ace_data.filters import face_drop, photo_drop
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.run.store import packed_record
-from unif2ace_data.schema import InputRef, PhotoRecord, sample_key
+from unif2ace_data.schema import FaceRecord, InputRef, PhotoRecord, sample_key
 from unif2ace_data.sources.kinds import HEAD, kind_by_content
 from unif2ace_data.sources.read import read_input
 from unif2ace_data.sources.video import frame_at
@@ -84,13 +84,19 @@ def tombstones_of(out: Path) -> Tombstones | None:
 def analyse_chunk(recipe: Recipe, out: Path, refs: list[InputRef]) -> list[Result]:
     """Measure each input; faces that pass the recipe's filters are cut and described at once, from what is at hand.
 
-    What matches a tombstone of the dataset at `out` is an error (REMOVED), and nothing of it is handed on.
+    What matches a tombstone of the dataset at `out` is an error (REMOVED), and nothing of it is handed on. Descriptions
+    are written after all of the chunk is measured: the networks push what they need out of the processor's caches.
     """
     analyser, stones = analyser_for(recipe), tombstones_of(out)
-    return [analyse_one(analyser, recipe, stones, ref) for ref in refs]
+    measured = [analyse_one(analyser, recipe, stones, ref) for ref in refs]
+    return [described(result, faces, ref, recipe) for ref, (result, faces) in zip(refs, measured, strict=True)]
 
 
-def analyse_one(analyser: Analyser, recipe: Recipe, stones: Tombstones | None, ref: InputRef) -> Result:
+def analyse_one(
+    analyser: Analyser, recipe: Recipe, stones: Tombstones | None, ref: InputRef
+) -> tuple[Result, list[FaceRecord]]:
+    """All but the texts, and the faces that are to be described, one a crop."""
+    faces: list[FaceRecord] = []
     try:
         data = read_input(ref)
         if stones is not None and stones.has_file(hashlib.sha256(data).hexdigest()):
@@ -105,23 +111,39 @@ def analyse_one(analyser: Analyser, recipe: Recipe, stones: Tombstones | None, r
         drop = photo_drop(record, recipe) if record.error is None else None
         if record.error is not None or drop is not None or analysis.decoded is None:
             result.reason = record.error[0] if record.error else drop.reason if drop else ""
-            return result
+            return result, faces
         for index, face in enumerate(record.faces):
             drop = face_drop(face, record, ref.annotations, recipe)
             if drop is None:
                 crop = cut(data, record, index, recipe, analysis.decoded)
                 refuse_removed(crop, recipe, stones)
                 result.crops.append(crop)
-                result.texts.append((crop.key, text_of(crop.key, face, ref.annotations, recipe, crop.jpeg)))
+                faces.append(face)
             else:
                 result.reason = drop.reason
-        return result
-    except InputError as error:
-        return Result(ref.source_id, error=(error.code, error.message))
+        return result, faces
     except UserError:
         raise
     except Exception as error:
-        return Result(ref.source_id, error=("engine_error", f"{type(error).__name__}: {error}"))
+        return failed(ref, error), []
+
+
+def described(result: Result, faces: list[FaceRecord], ref: InputRef, recipe: Recipe) -> Result:
+    """With the texts of these faces, one a crop."""
+    try:
+        for crop, face in zip(result.crops, faces, strict=True):
+            result.texts.append((crop.key, text_of(crop.key, face, ref.annotations, recipe, crop.jpeg)))
+        return result
+    except UserError:
+        raise
+    except Exception as error:
+        return failed(ref, error)
+
+
+def failed(ref: InputRef, error: Exception) -> Result:
+    if isinstance(error, InputError):
+        return Result(ref.source_id, error=(error.code, error.message))
+    return Result(ref.source_id, error=("engine_error", f"{type(error).__name__}: {error}"))
 
 
 def is_video(ref: InputRef, data: bytes) -> bool:
