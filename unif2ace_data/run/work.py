@@ -90,14 +90,15 @@ class Job:
 
     ref: InputRef
     result: Result
-    data: bytes = b""
     seen: Seen | None = None
     faces: list[FaceRecord] = field(default_factory=list)
 
     @property
     def held(self) -> int:
         """Bytes of memory, about: the file's, and the pixels' as Pillow, insightface and OpenCV's warps like them."""
-        return len(self.data) + (4 * self.seen.decoded.rgb.nbytes if self.seen and self.seen.decoded else 0)
+        if self.seen is None:
+            return 0
+        return len(self.seen.data) + (4 * self.seen.decoded.rgb.nbytes if self.seen.decoded else 0)
 
 
 def analyse_chunk(recipe: Recipe, out: Path, refs: list[InputRef]) -> list[Result]:
@@ -111,8 +112,10 @@ def analyse_chunk(recipe: Recipe, out: Path, refs: list[InputRef]) -> list[Resul
     jobs: list[Job] = []
     for ref in refs:
         jobs.append(Job(ref, Result(ref.source_id)))
-        attempt(look, jobs[-1], analyser, stones)
+        attempt(open_input, jobs[-1], analyser, stones)
         if ref is refs[-1] or sum(job.held for job in jobs) > MOST_HELD:
+            for job in jobs:
+                attempt(look, job, analyser)
             for job in jobs:
                 attempt(measure, job, analyser, stones, recipe)
             for job in jobs:
@@ -136,11 +139,16 @@ def attempt(step: Callable[..., None], job: Job, *given: object) -> None:
         job.result = Result(job.ref.source_id, error=("engine_error", f"{type(error).__name__}: {error}"))
 
 
-def look(job: Job, analyser: Analyser, stones: Tombstones | None) -> None:
-    job.data = read_input(job.ref)
-    if stones is not None and stones.has_file(hashlib.sha256(job.data).hexdigest()):
+def open_input(job: Job, analyser: Analyser, stones: Tombstones | None) -> None:
+    data = read_input(job.ref)
+    if stones is not None and stones.has_file(hashlib.sha256(data).hexdigest()):
         raise InputError(REMOVED, WHY)
-    job.seen = analyser.look(job.data, "video" if is_video(job.ref, job.data) else "image")
+    job.seen = analyser.open(data, "video" if is_video(job.ref, data) else "image")
+
+
+def look(job: Job, analyser: Analyser) -> None:
+    assert job.seen is not None
+    analyser.look(job.seen)
 
 
 def measure(job: Job, analyser: Analyser, stones: Tombstones | None, recipe: Recipe) -> None:
@@ -160,7 +168,7 @@ def measure(job: Job, analyser: Analyser, stones: Tombstones | None, recipe: Rec
     for index, face in enumerate(record.faces):
         drop = face_drop(face, record, job.ref.annotations, recipe)
         if drop is None:
-            crop = cut(job.data, record, index, recipe, analysis.decoded)
+            crop = cut(job.seen.data, record, index, recipe, analysis.decoded)
             refuse_removed(crop, recipe, stones)
             result.crops.append(crop)
             job.faces.append(face)
