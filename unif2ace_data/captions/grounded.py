@@ -104,7 +104,7 @@ def write(draft: Draft, level: int) -> str:
 def clumsy(text: str) -> int:
     """Openings that sentences share (first two words anywhere, first word in neighbours), "has … and has", length."""
     sentences = text.split(". ")
-    words = [s.split()[:2] for s in sentences]
+    words = [s.split(None, 2)[:2] for s in sentences]
     shared = len(words) - len({tuple(w) for w in words})
     neighbours = sum(a[0] == b[0] for a, b in pairwise(words))
     twice = len(TWICE.findall(text))
@@ -113,6 +113,6 @@ def clumsy(text: str) -> int:
 
 def repeated(text: str) -> int:
     """How often content words return; names of the photograph count as one word."""
-    found, names = WORD.findall(text.lower()), phrases().image
+    found, names = WORD.findall(text.lower()), set(phrases().image)
     words = ["image" if w in names else w for w in found if w not in ("with", "that", "this")]
     return len(words) - len(set(words))
