@@ -14,8 +14,8 @@ from unif2ace_data.faces.runtime import warped
 from unif2ace_data.recipe import Align
 
 # fmt: off
-EYE_LEFT = [33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7]  # the image's left
-EYE_RIGHT = [263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249]
+EYE_LEFT = np.array([33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7])  # the image's left
+EYE_RIGHT = np.array([263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249])
 # fmt: on
 MOUTH_LEFT, MOUTH_RIGHT = 61, 291
 BASE_SIDE = 640  # a first decode covers this much of the longer side
