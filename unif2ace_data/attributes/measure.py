@@ -111,7 +111,7 @@ def stated(
         return None
     else:
         validated = False
-    seen = ", ".join(f"{name.split('.', 1)[-1]}={quantities[name]:.2f}" for name in telling)
+    seen = ", ".join(f"{short}={quantities[name]:.2f}" for name, short in telling)
     return Attribute(
         name=entry.name,
         group=entry.group,
@@ -242,14 +242,15 @@ def composed(v: dict[str, float]) -> dict[str, float]:
 
 
 @functools.lru_cache(1 << 10)  # an attribute each
-def measured_by(quantities: str, engine: str) -> tuple[str, str, list[str]]:
-    """Who measured these quantities, the weights' hashes, and the two that say most (never the skin's own colour)."""
+def measured_by(quantities: str, engine: str) -> tuple[str, str, list[tuple[str, str]]]:
+    """Who measured these quantities, the weights' hashes, and the two that say most (never the skin's own colour): their
+    names in full and in short."""
     used = quantities.split()
     owners = {MEASURED_BY.get(name.split(".")[0], LANDMARKER) for name in used}
     revisions = [
         revision_of(file) for by, file in sorted(owners) if file and (engine == "embedded" or by != "genderage")
     ]
-    telling = [name for name in used if "skin" not in name][:2]
+    telling = [(name, name.split(".", 1)[-1]) for name in used if "skin" not in name][:2]
     return "+".join(sorted(by for by, _ in owners)), "+".join(revisions), telling
 
 
