@@ -2,9 +2,9 @@
 
     python benchmarks/analysis_share.py --photos FOLDER [--count 405] [--profile]
 
-The workers' own function (run/work.py) runs over the photographs in this process, on one thread, after a first pass over
-eight of them that loads the networks. CPU time inside onnxruntime's and LiteRT's runs, and inside Pillow's decoder and
-OpenCV's encoder, is set against the CPU time of the whole. --profile: what the rest is, by function.
+The workers' own function (run/work.py) runs over the photographs, a chunk at a time, in this process, on one thread, after
+a first pass over eight of them that loads the networks. CPU time inside onnxruntime's and LiteRT's runs, and inside
+Pillow's decoder and OpenCV's encoder, is set against the CPU time of the whole. --profile: what the rest is, by function.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ai_edge_litert.interpreter import Interpreter
 from PIL import ImageFile
 
 from unif2ace_data.recipe import SourceSpec, load_recipe
+from unif2ace_data.run.local import CHUNK
 from unif2ace_data.run.work import analyse_chunk
 from unif2ace_data.sources.listing import list_inputs
 from unif2ace_data.sources.manifest import load_manifest
@@ -69,7 +70,9 @@ def main() -> None:
         start = time.process_time()
         if args.profile:
             profile.enable()
-        results = analyse_chunk(recipe, Path(name), refs)
+        results = [
+            r for i in range(0, len(refs), CHUNK) for r in analyse_chunk(recipe, Path(name), refs[i : i + CHUNK])
+        ]
         profile.disable()
         whole = time.process_time() - start
     failed = [result.error for result in results if result.error]

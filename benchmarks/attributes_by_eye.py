@@ -159,7 +159,7 @@ def examine(entry: Entry, labels: dict[str, str], quantities: dict[str, dict[str
         weights = model([i for i, file in enumerate(usable) if share(file, FOLDS) != fold])
         for file in files:
             if share(file, FOLDS) == fold:
-                answers.append(answer(file, labels[file], measure.fitted(fit, weights, quantities[file])))
+                answers.append(answer(file, labels[file], measure.fitted(weights, quantities[file])))
     return Findings(entry, sorted(answers), model(list(range(len(usable)))))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -17,9 +17,6 @@ from pydantic import Field, ValidationError, model_validator
 from unif2ace_data.errors import UserError
 from unif2ace_data.resources import resource
 from unif2ace_data.schema import Group, Model
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MIN_CASES, MIN_PRECISION, MIN_WILSON = 30, 0.9, 0.8  # what a value needs to be claimed
 MIN_OTHERS, MAX_MISTAKEN = 10, 0.5  # our addition: it must not be said of most of those that are labelled otherwise
@@ -42,7 +39,7 @@ class ValueClaim(Model):
     coverage: float = Field(ge=0, le=1)
     wilson_low: float = Field(ge=0, le=1)
 
-    @property
+    @functools.cached_property
     def holds(self) -> bool:
         """Whether the value may be claimed."""
         enough = min(self.labels, self.cases) >= MIN_CASES
@@ -85,13 +82,6 @@ class Weights(Model):
     bias: list[float]
     weights: list[list[float]]  # one row per value
 
-    @functools.cached_property
-    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """mean, scale (Q,), bias (V,), weights (V, Q), made once."""
-        import numpy as np
-
-        return np.array(self.mean), np.array(self.scale), np.array(self.bias), np.array(self.weights)
-
 
 class Entry(Model):
     """One attribute. `weights` and `claims` are written by the benchmark and merged in by `load_taxonomy`."""
@@ -117,6 +107,11 @@ class Entry(Model):
     def measured(self) -> bool:
         """Whether the embedded mode measures it."""
         return self.bands is not None or self.weights is not None
+
+    @functools.cached_property
+    def used(self) -> str:
+        """The quantities that it is measured by, separated by blanks."""
+        return " ".join(self.fit.quantities) if self.fit else self.bands.quantity if self.bands else ""
 
     def said(self, value: str) -> str:
         """How `value` is said in a question or an answer."""
@@ -162,6 +157,11 @@ class Taxonomy(Model):
                 if name not in self.attributes or set(values) - set(self.attributes[name].values):
                     raise ValueError(f"{entry.name}: hidden_by names {name} {values}, which the taxonomy does not have")
         return self
+
+    @functools.cached_property
+    def measured(self) -> list[Entry]:
+        """Those that the embedded mode measures."""
+        return [entry for entry in self.attributes.values() if entry.measured]
 
     def __getitem__(self, name: str) -> Entry:
         return self.attributes[name]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from unif2ace_data.attributes.measure import (
     attributes_of,
+    fits_of_taxonomy,
     is_annotation,
     like_labelled,
     measure,
@@ -123,6 +124,19 @@ def test_a_model_answers_where_it_is_sure_abstains_between_and_far_from_what_it_
     assert measure(entry, {"pixels.bridge.ey": 2.0}) is None
     assert measure(entry, {"pixels.bridge.ey": 50.0}) is None
     assert measure(entry, {}) is None
+
+
+def test_models_side_by_side_say_what_each_says_alone() -> None:
+    fits, quantities = fits_of_taxonomy(), quantities_of(face())
+    models = [entry for entry in load_taxonomy().attributes.values() if entry.weights]
+    del quantities["pixels.bridge.ey"]
+    quantities["pixels.hair.L"] = 1e6
+    together = fits(quantities)
+    alone = {entry.name: shares for entry in models if (shares := probabilities_of(entry, quantities))}
+    assert together == alone
+    assert {"apparent_gender", "smile"} <= together.keys() and not {"glasses", "hair_color"} & together.keys()
+    assert all(sum(shares.values()) == pytest.approx(1) for shares in together.values())
+    assert fits({}) == {}
 
 
 def test_none_of_the_values_is_never_stated() -> None:

@@ -186,10 +186,17 @@ def test_captions_vary() -> None:
     assert sum(len(set(o)) < len(o) for o in openings) <= 0.06 * len(made), "sentences of one caption begin differently"
 
 
+@given(st.text(alphabet=st.sampled_from("ab_9é .,;-'\u2019\u00a0\n\x1f~"), max_size=40) | st.text(max_size=40))
+def test_tokens_are_words_and_single_marks(text: str) -> None:
+    assert token_count(text) == len(re.findall(r"\w+|[^\w\s]", text))
+
+
 def test_contradictions_and_frames_name_what_exists() -> None:
     known = set(phrases().values)
     assert all(pair in known for pairs in phrases().never_together for pair in pairs)
     assert all(len(pairs) == 2 for pairs in phrases().never_together)
+    beside = {frozenset((one, other)) for one, others in phrases().never_beside.items() for other in others}
+    assert beside == phrases().never_together and phrases().never_beside.keys() == known
     assert all(not p.part or p.part in phrases().parts for p in phrases().values.values())
 
 

@@ -7,14 +7,16 @@ look at the pictures. A value that is not confident is not stated at all.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import numpy as np
 
 from unif2ace_data.errors import UserError
 from unif2ace_data.resources import resource
 from unif2ace_data.schema import Annotations, Attribute, Evidence, FaceRecord
-from unif2ace_data.taxonomy import Bands, Entry, Fit, Weights, load_taxonomy
+from unif2ace_data.taxonomy import Bands, Entry, Weights, load_taxonomy
 
 UNVALIDATED = 0.8  # our choice: confidence from which a value without a claim is recorded, marked as not validated
 UNUSUAL = 6.0  # our choice: standard scores from the labelled portraits beyond which a model is not trusted
@@ -56,24 +58,25 @@ def attributes_of(
     are for filters, not for captions, and are left out.
     """
     taxonomy = load_taxonomy()
-    predicted: dict[str, list[Attribute]] = {}
+    said: dict[str, list[Attribute]] = {}
     for prediction in predictions:
-        predicted.setdefault(prediction.name, []).append(prediction)
-    annotated: dict[str, list[Attribute]] = {}
+        said.setdefault(prediction.name, []).append(prediction)
     for given in annotations.attributes:
         attribute = Attribute.model_validate(given)
         if attribute.name in taxonomy and attribute.value in taxonomy[attribute.name].values:
-            annotated.setdefault(attribute.name, []).append(attribute)
+            said.setdefault(attribute.name, []).append(attribute)
     quantities = quantities_of(face)
+    fits = fits_of_taxonomy()(quantities)
     found: list[Attribute] = []
-    for entry in taxonomy.attributes.values():
+    for entry in taxonomy.attributes.values() if said else taxonomy.measured:
         if entry.on_request and not complexion:
             continue
-        said = predicted.get(entry.name, []) + annotated.get(entry.name, [])
-        measured = measure(entry, quantities, engine)
-        if measured is not None and (measured.validated or not said):
+        others = said.get(entry.name, [])
+        probabilities = banded(entry.bands, entry.values, quantities) if entry.bands else fits.get(entry.name)
+        measured = stated(entry, probabilities, quantities, engine) if probabilities else None
+        if measured is not None and (measured.validated or not others):
             found.append(measured)
-        found += said
+        found += others
     return found
 
 
@@ -85,14 +88,17 @@ def is_annotation(attribute: Attribute) -> bool:
 def measure(entry: Entry, quantities: dict[str, float], engine: str = "embedded") -> Attribute | None:
     """The attribute where a value is confident enough to be stated, else None."""
     probabilities = probabilities_of(entry, quantities)
-    if probabilities is None:
-        return None
-    value = max(probabilities, key=lambda v: (probabilities[v], v))
+    return stated(entry, probabilities, quantities, engine) if probabilities else None
+
+
+def stated(
+    entry: Entry, probabilities: dict[str, float], quantities: dict[str, float], engine: str
+) -> Attribute | None:
+    """The likeliest value where it is confident enough."""
+    confidence, value = max(zip(probabilities.values(), probabilities, strict=True))
     if not value:
         return None
-    confidence = probabilities[value]
-    used = tuple(entry.fit.quantities) if entry.fit else (entry.bands.quantity,) if entry.bands else ()
-    by, revision, telling = measured_by(used, engine)
+    by, revision, telling = measured_by(entry.used, engine)
     claim = entry.claims.get(value)
     trusted = (engine == "embedded" or "genderage" not in by) and like_labelled(entry.name, quantities)
     if claim is not None and claim.holds and trusted:
@@ -105,7 +111,7 @@ def measure(entry: Entry, quantities: dict[str, float], engine: str = "embedded"
         return None
     else:
         validated = False
-    seen = ", ".join(f"{name.split('.', 1)[-1]}={quantities[name]:.2f}" for name in telling)
+    seen = ", ".join(f"{short}={quantities[name]:.2f}" for name, short in telling)
     return Attribute(
         name=entry.name,
         group=entry.group,
@@ -127,9 +133,7 @@ def probabilities_of(entry: Entry, quantities: dict[str, float]) -> dict[str, fl
     """Probability of each value, or None where a quantity is missing or unlike anything that was labelled."""
     if entry.bands:
         return banded(entry.bands, entry.values, quantities)
-    if entry.fit and entry.weights:
-        return fitted(entry.fit, entry.weights, quantities)
-    return None
+    return fitted(entry.weights, quantities) if entry.weights else None
 
 
 def banded(bands: Bands, values: list[str], quantities: dict[str, float]) -> dict[str, float] | None:
@@ -141,18 +145,47 @@ def banded(bands: Bands, values: list[str], quantities: dict[str, float]) -> dic
     return {value: float(cumulative[i + 1] - cumulative[i]) for i, value in enumerate(values)}
 
 
-def fitted(fit: Fit, weights: Weights, quantities: dict[str, float]) -> dict[str, float] | None:
-    try:
-        raw = np.array([quantities[name] for name in fit.quantities])
-    except KeyError:
-        return None
-    mean, scale, bias, by_value = weights.arrays
-    scores = (raw - mean) / scale
-    if np.abs(scores).max() > UNUSUAL:
-        return None
-    logits = bias + by_value @ scores
-    shares = np.exp(logits - logits.max())
-    return dict(zip(weights.values, (shares / shares.sum()).tolist(), strict=True))
+def fitted(weights: Weights, quantities: dict[str, float]) -> dict[str, float] | None:
+    return Fits({"": weights})(quantities).get("")
+
+
+class Fits:
+    """Several fitted models side by side: together they take a few calls of numpy, and not a dozen each.
+
+    Called with a face's quantities it gives the probabilities by name, without those models of which a quantity is
+    missing or unlike anything that was labelled.
+    """
+
+    def __init__(self, models: Mapping[str, Weights]) -> None:
+        weights = models.values()
+        self.values = {name: w.values for name, w in models.items()}
+        asked = [quantity for w in weights for quantity in w.quantities]
+        self.quantities = list(dict.fromkeys(asked))
+        self.taken = np.array([self.quantities.index(quantity) for quantity in asked])
+        self.mean = np.array([mean for w in weights for mean in w.mean])
+        self.scale = np.array([scale for w in weights for scale in w.scale])
+        self.bias = np.array([bias for w in weights for bias in w.bias])
+        ends = list(accumulate(len(w.quantities) for w in weights))
+        self.starts = [0, *ends[:-1]]  # of each model's quantities
+        self.by_value = [(np.array(w.weights), slice(*own)) for w, *own in zip(weights, self.starts, ends, strict=True)]
+        counts = np.array([len(w.values) for w in weights])
+        self.is_value = np.arange(counts.max()) < counts[:, None]  # in a table with a row a model
+
+    def __call__(self, quantities: Mapping[str, float]) -> dict[str, dict[str, float]]:
+        raw = np.array([quantities.get(name, math.nan) for name in self.quantities])
+        scores = (raw[self.taken] - self.mean) / self.scale
+        usual = np.maximum.reduceat(np.abs(scores), self.starts) <= UNUSUAL  # which no missing one is
+        logits = np.full(self.is_value.shape, -np.inf)
+        logits[self.is_value] = self.bias + np.concatenate([weights @ scores[own] for weights, own in self.by_value])
+        shares = np.exp(logits - logits.max(1, keepdims=True))
+        shares /= shares.sum(1, keepdims=True)
+        rows = zip(self.values.items(), usual.tolist(), shares.tolist(), strict=True)
+        return {name: dict(zip(values, row, strict=False)) for (name, values), is_usual, row in rows if is_usual}
+
+
+@functools.cache
+def fits_of_taxonomy() -> Fits:
+    return Fits({entry.name: entry.weights for entry in load_taxonomy().attributes.values() if entry.weights})
 
 
 def quantities_of(face: FaceRecord) -> dict[str, float]:
@@ -209,13 +242,15 @@ def composed(v: dict[str, float]) -> dict[str, float]:
 
 
 @functools.lru_cache(1 << 10)  # an attribute each
-def measured_by(used: tuple[str, ...], engine: str) -> tuple[str, str, list[str]]:
-    """Who measured these quantities, the weights' hashes, and the two that say most (never the skin's own colour)."""
+def measured_by(quantities: str, engine: str) -> tuple[str, str, list[tuple[str, str]]]:
+    """Who measured these quantities, the weights' hashes, and the two that say most (never the skin's own colour): their
+    names in full and in short."""
+    used = quantities.split()
     owners = {MEASURED_BY.get(name.split(".")[0], LANDMARKER) for name in used}
     revisions = [
         revision_of(file) for by, file in sorted(owners) if file and (engine == "embedded" or by != "genderage")
     ]
-    telling = [name for name in used if "skin" not in name][:2]
+    telling = [(name, name.split(".", 1)[-1]) for name in used if "skin" not in name][:2]
     return "+".join(sorted(by for by, _ in owners)), "+".join(revisions), telling
 
 

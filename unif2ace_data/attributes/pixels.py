@@ -11,6 +11,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from unif2ace_data.faces.runtime import four_channels, warped
+
 FACE_PATCH, FACE_SPAN = 160, 1.25  # side in pixels; in face heights
 AROUND_PATCH, AROUND_SPAN = 128, 3.2
 GRID = 8  # samples a side, per region and place
@@ -97,6 +99,7 @@ KEPT = [
 SKIN_ROWS = [row for name in SKIN for row in QUAD_ROWS[name]]
 PLACE_INDEX = {name: i for i, name in enumerate(PLACES)}
 PLACE_GRID = np.stack([np.stack([x1 + (x2 - x1) * _u, y1 + (y2 - y1) * _v], 1) for x1, x2, y1, y2 in PLACES.values()])
+CHEST_GRID = np.stack(np.meshgrid(CHEST_X, CHEST_Y), -1)
 RING = [PLACE_INDEX[name] for name in HAIR_RING]
 BEHIND = [i for name, i in PLACE_INDEX.items() if name.startswith("behind")]
 CROWN_ROWS = [PLACE_INDEX[name] for name in CROWN]
@@ -104,22 +107,24 @@ SIDE_ROWS = {name: [PLACE_INDEX[f"{name}_left"], PLACE_INDEX[f"{name}_right"]] f
 LAB_SCALE, LAB_SHIFT = np.array([100 / 255, 1, 1]), np.array([0, 128, 128])  # OpenCV's 8-bit CIELAB
 
 
-def pixels_of(rgb: np.ndarray, mesh: np.ndarray) -> dict[str, float]:
+def pixels_of(rgb: np.ndarray, mesh: np.ndarray, rgba: np.ndarray | None = None) -> dict[str, float]:
     """Measures of the face with `mesh` (478, 3), in pixels of `rgb` (H, W, 3) uint8; rounded to 3 digits.
 
+    `rgba`: the same picture, where it is at hand with four channels (Decoded.for_warps).
     Names are `region.measure` (tables above). What the photo does not show (shoulders outside the picture) is missing.
     """
     head = held(mesh)
-    face, warp = upright(rgb, head, FACE_SPAN, FACE_PATCH)
+    rgba = rgb if rgba is None else rgba
+    face, warp = upright(rgb, rgba, head, FACE_SPAN, FACE_PATCH)
     values, skin = face_measures(face, mesh[:, :2] @ warp[:, :2].T + warp[:, 2])
-    patch, warp = upright(rgb, head, AROUND_SPAN, AROUND_PATCH)
+    patch, warp = upright(rgb, rgba, head, AROUND_SPAN, AROUND_PATCH)
     points = mesh[:, :2] @ warp[:, :2].T + warp[:, 2]
     left, right, top, chin = points[SIDE_L, 0], points[SIDE_R, 0], points[TOP, 1], points[CHIN, 1]
     origin, size = np.array([(left + right) / 2, top]), np.array([right - left, chin - top])
     places = PLACE_GRID * size + origin
     values |= surroundings(colours_at(patch, places), shown(places, warp, rgb.shape), skin)
     origin[0] = (origin[0] + points[CHIN, 0]) / 2  # the chest lies under the neck, not under a turned head
-    grid = np.stack(np.meshgrid(CHEST_X, CHEST_Y), -1) * size + origin
+    grid = CHEST_GRID * size + origin
     values |= chest(colours_at(cv2.blur(patch, (3, 3)), grid), shown(grid, warp, rgb.shape), skin)
     values["face_share"] = float(np.linalg.norm(mesh[CHIN, :2] - mesh[TOP, :2])) / rgb.shape[0]
     return {name: round(float(value), 3) for name, value in values.items()}
@@ -135,37 +140,37 @@ def held(mesh: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
 
 
 def upright(
-    rgb: np.ndarray, head: tuple[np.ndarray, float, np.ndarray], span: float, side: int
+    rgb: np.ndarray, rgba: np.ndarray, head: tuple[np.ndarray, float, np.ndarray], span: float, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The square of `span` face heights around the face, its eyes level: 8-bit CIELAB (side, side, 3), and the warp."""
     level, height, middle = head
     scale = side / (span * max(height, 1e-6))
     turn = scale * level
     shift = side / 2 - turn @ middle
-    source, shrink = rgb, 1
+    source, shrink = rgba, 1
     if scale < 0.6:  # a plain warp would skip pixels
         shrink = max(1, min(round(1 / scale), *rgb.shape[:2]))
-        source = cv2.resize(rgb, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
-    patch = cv2.warpAffine(
-        source,
-        np.column_stack((turn * shrink, shift)),
-        (side, side),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+        source = four_channels(cv2.resize(rgb, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA))
+    patch = warped(source, np.column_stack((turn * shrink, shift)), side, cv2.BORDER_REPLICATE)
     return cv2.cvtColor(patch, cv2.COLOR_RGB2LAB), np.column_stack((turn, shift))
 
 
 def colours_at(patch: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """CIELAB at `positions` (…, 2) of an 8-bit patch; positions beyond it read its border."""
+    colours = patch.reshape(-1, 3).take(samples_at(patch, positions), axis=0)
+    return np.asarray(colours * LAB_SCALE - LAB_SHIFT)
+
+
+def samples_at(patch: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """The pixels next to `positions` (…, 2), counted row by row."""
     at = np.clip(np.rint(positions), 0, patch.shape[0] - 1).astype(np.intp)
-    return np.asarray(patch[at[..., 1], at[..., 0]] * LAB_SCALE - LAB_SHIFT)
+    return np.asarray(at[..., 1] * patch.shape[1] + at[..., 0])
 
 
 def shown(positions: np.ndarray, warp: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Which `positions` (…, 2) of the coarse patch lie on it and in the photo of this shape."""
     source = (positions - warp[:, 2]) @ np.linalg.inv(warp[:, :2]).T
-    (x, y), (u, v), last = np.moveaxis(positions, -1, 0), np.moveaxis(source, -1, 0), AROUND_PATCH - 1
+    x, y, u, v, last = positions[..., 0], positions[..., 1], source[..., 0], source[..., 1], AROUND_PATCH - 1
     on_patch = (x >= 0) & (x <= last) & (y >= 0) & (y <= last)
     return np.asarray(on_patch & (u >= 0) & (u < shape[1]) & (v >= 0) & (v < shape[0]))
 
@@ -173,20 +178,20 @@ def shown(positions: np.ndarray, warp: np.ndarray, shape: tuple[int, ...]) -> np
 def face_measures(face: np.ndarray, points: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
     """What REGIONS asks for, the light on both sides, and the skin's L a b."""
     lightness = cv2.extractChannel(face, 0)
+    across, along = cv2.spatialGradient(lightness)  # Sobel's responses
     texture = cv2.absdiff(lightness, cv2.GaussianBlur(lightness, (0, 0), 2))
     positions = QUAD_WEIGHTS @ points[QUADS]
-    at = np.clip(np.rint(positions), 0, FACE_PATCH - 1).astype(np.intp)
-    x, y = at[..., 0], at[..., 1]
-    colours = face[y, x] * LAB_SCALE - LAB_SHIFT
+    at = samples_at(face, positions)
+    colours = face.reshape(-1, 3).take(at, axis=0) * LAB_SCALE - LAB_SHIFT
     skin = median(colours[SKIN_ROWS].reshape(-1, 3))
     ordered = np.sort(colours[..., 0], axis=1)
     tenth = ordered.shape[1] // 10
     per_quad = np.column_stack(
         [
             colours.mean(1) - skin,
-            slopes(cv2.Sobel(lightness, cv2.CV_16S, 1, 0, ksize=3)[y, x]).mean(1),
-            slopes(cv2.Sobel(lightness, cv2.CV_16S, 0, 1, ksize=3)[y, x]).mean(1),
-            texture[y, x].mean(1) * LAB_SCALE[0],
+            slopes(across.take(at)).mean(1),
+            slopes(along.take(at)).mean(1),
+            texture.take(at).mean(1) * LAB_SCALE[0],
             colours[..., 0].std(1),
             ordered[:, tenth] - skin[0],
             ordered[:, -1 - tenth] - skin[0],

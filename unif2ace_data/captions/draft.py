@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
@@ -33,21 +33,22 @@ class Draft:
 
     def pick(self, slot: str, options: Sequence[T]) -> T:
         """The option that the hash of key, attempt and slot falls on."""
-        if len(options) == 1:
-            return options[0]
-        hashed = self.seed.copy()
-        hashed.update(slot.encode())
-        return options[int.from_bytes(hashed.digest()[:8], "big") % len(options)]
+        return options[self.drawn(slot) % len(options)] if len(options) > 1 else options[0]
 
     def coin(self, slot: str, of: int = 2) -> bool:
         """True once in `of`."""
-        return self.pick(slot, range(of)) == 0
+        return self.drawn(slot) % of == 0
+
+    def drawn(self, slot: str) -> int:
+        hashed = self.seed.copy()
+        hashed.update(slot.encode())
+        return int.from_bytes(hashed.digest()[:8], "big")
 
     def within(self, section: str) -> list[str]:
         return self.sections.get(section, [])
 
     def series(self, items: Sequence[str], word: str = "and") -> str:
-        return series(items, self.coin("oxford"), word)
+        return series(items, len(items) > 2 and self.coin("oxford"), word)
 
 
 def seed_of(key: str, attempt: int) -> Hash:
@@ -69,6 +70,11 @@ def fill(draft: Draft, text: str, form: int = SINGULAR, subj: str = "", **slots:
     return agree(text, form).format(
         subj=subj or pronouns["subj"], poss=pronouns["poss"], obj=pronouns["obj"], image=IMAGE, **slots
     )
+
+
+def wanted(text: str, **slots: Callable[[], str]) -> dict[str, str]:
+    """Of these slots those that the frame has: no words are sought for the others."""
+    return {slot: words() for slot, words in slots.items() if f"{{{slot}}}" in text}
 
 
 def subject(draft: Draft, slot: str) -> tuple[str, int]:
@@ -107,7 +113,7 @@ def part_states(draft: Draft, names: Sequence[str], copula: bool) -> list[str]:
     items = []
     for key, group in by_part(draft, names).items():
         part = phrases().parts[key]
-        link = {False: "", True: " are" if part.count == "many" else " is"}[copula]
+        link = "" if not copula else " are" if part.count == "many" else " is"
         found = [(name, predicate(draft, name)) for name in group]
         if len(found) > 1:
             found.sort(key=lambda pair: pair[1].startswith(LAST))

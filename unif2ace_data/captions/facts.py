@@ -30,7 +30,7 @@ def statable(attributes: Sequence[Attribute], *, complexion: bool = False) -> li
             candidates.append(best)
     stated: dict[tuple[str, str], Attribute] = {}
     for one in sorted(candidates, key=lambda a: (-a.confidence, a.name)):
-        if not any(frozenset(((one.name, one.value), other)) in wording.never_together for other in stated):
+        if stated.keys().isdisjoint(wording.never_beside[one.name, one.value]):
             stated[one.name, one.value] = one
     man = ("apparent_gender", "male") in stated
     kept = [a for pair, a in stated.items() if man or not wording.values[pair].men]

@@ -22,6 +22,8 @@ FULL = 12  # attributes from which on a caption reaches MIN_TOKENS; with fewer i
 MOST = 24  # our choice: more attributes than this do not fit into MAX_TOKENS
 MAX_SENTENCES = 7
 DRAFTS = 8  # per level of wordiness; our choice: more cost time and repeat hardly less
+TWICE = re.compile(r"\b(has|have|wears?) an? [^.,;]* and \1 a")
+WORD = re.compile(r"[a-z]{4,}")
 LEVELS = 3  # as composed; with two neutral lead-ins; with one for every sentence that has any
 
 
@@ -68,7 +70,10 @@ def best_draft(key: str, facts: dict[str, Phrase]) -> str:
             miss = max(0, least - length, length - MAX_TOKENS)
             if best is not None and miss > best[0][0]:
                 continue  # however well it reads
-            rank = (miss, clumsy(said), repeated(said))
+            awkward = clumsy(said)
+            if best is not None and (miss, awkward) > best[0][:2]:
+                continue
+            rank = (miss, awkward, repeated(said))
             if best is None or rank < best[0]:
                 best = (rank, text)
         if best and best[0][0] == 0:
@@ -99,15 +104,15 @@ def write(draft: Draft, level: int) -> str:
 def clumsy(text: str) -> int:
     """Openings that sentences share (first two words anywhere, first word in neighbours), "has … and has", length."""
     sentences = text.split(". ")
-    words = [s.split()[:2] for s in sentences]
+    words = [s.split(None, 2)[:2] for s in sentences]
     shared = len(words) - len({tuple(w) for w in words})
     neighbours = sum(a[0] == b[0] for a, b in pairwise(words))
-    twice = len(re.findall(r"\b(has|have|wears?) an? [^.,;]* and \1 a", text))
+    twice = len(TWICE.findall(text))
     return shared + neighbours + twice + max(0, len(sentences) - MAX_SENTENCES)
 
 
 def repeated(text: str) -> int:
     """How often content words return; names of the photograph count as one word."""
-    found, names = re.findall(r"[a-z]{4,}", text.lower()), phrases().image
+    found, names = WORD.findall(text.lower()), set(phrases().image)
     words = ["image" if w in names else w for w in found if w not in ("with", "that", "this")]
     return len(words) - len(set(words))

@@ -55,6 +55,7 @@ class Phrases:
     frames: dict[str, list[str]]
     leads: dict[str, list[str]]
     never_together: frozenset[frozenset[tuple[str, str]]]
+    never_beside: dict[tuple[str, str], frozenset[tuple[str, str]]]  # the same by each of the two
 
 
 @cache
@@ -67,6 +68,9 @@ def phrases() -> Phrases:
             merged["pred"] = merged.pop("is", [])
             fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in merged.items()}
             values[name, value] = Phrase(**{"name": name, "value": value, "order": order} | fields)
+    never_together = frozenset(
+        frozenset((pair(one), pair(other))) for one, others in data["never_together"].items() for other in others
+    )
     return Phrases(
         values=values,
         parts={part: Part(**spec) for part, spec in data["parts"].items()},
@@ -74,9 +78,8 @@ def phrases() -> Phrases:
         image=data["image"],
         frames=data["frames"],
         leads=data["leads"],
-        never_together=frozenset(
-            frozenset((pair(one), pair(other))) for one, others in data["never_together"].items() for other in others
-        ),
+        never_together=never_together,
+        never_beside={one: frozenset().union(*(two for two in never_together if one in two)) - {one} for one in values},
     )
 
 

@@ -5,6 +5,7 @@ Each function gives the sentences of its section, without capital and full stop;
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from unif2ace_data.captions.draft import (
@@ -20,6 +21,7 @@ from unif2ace_data.captions.draft import (
     says,
     states,
     subject,
+    wanted,
 )
 from unif2ace_data.captions.phrases import phrases
 from unif2ace_data.captions.wording import PARTICIPLE, SINGULAR, marked, plain, series, token_count
@@ -32,7 +34,12 @@ AT_ONCE = 3  # states of mouth, eyes and brows in one sentence
 
 def frame(draft: Draft, *names: str) -> str:
     """One frame out of the named groups of phrases.yaml."""
-    return draft.pick(names[0], [text for name in names for text in phrases().frames[name]])
+    return draft.pick(names[0], frames_of(names))
+
+
+@functools.cache  # a dozen combinations
+def frames_of(names: tuple[str, ...]) -> list[str]:
+    return [text for name in names for text in phrases().frames[name]]
 
 
 def person(draft: Draft) -> str:
@@ -113,7 +120,8 @@ def expression(draft: Draft) -> list[str]:
     several = len(by_part(draft, now)) > 1
     joined = "expression_some" if several else "expression_one"
     chosen = frame(draft, joined) if facts[verbs[0]].adv else frame(draft, "expression", joined)
-    text = fill(draft, chosen, form, who, acts=acts, states=states(draft, now), clauses=clauses(draft, now))
+    slots = wanted(chosen, states=lambda: states(draft, now), clauses=lambda: clauses(draft, now))
+    text = fill(draft, chosen, form, who, acts=acts, **slots)
     return [text, *halves(draft, later)]
 
 
@@ -155,8 +163,10 @@ def features(draft: Draft, names: Sequence[str], slot: str) -> str:
         items = stacked(draft, noun_phrases(draft, names), names)
         return fill(draft, chosen, form, who, list=draft.series(items))
     rest = draft.series(noun_phrases(draft, others))
-    shape = described(draft, "face", own, article=False)
-    return fill(draft, chosen, form, who, face=shape, face_is=predicates(draft, own), rest=rest)
+    slots = wanted(
+        chosen, face=lambda: described(draft, "face", own, article=False), face_is=lambda: predicates(draft, own)
+    )
+    return fill(draft, chosen, form, who, rest=rest, **slots)
 
 
 def stacked(draft: Draft, items: list[str], names: Sequence[str]) -> list[str]:
@@ -204,16 +214,20 @@ def scene(draft: Draft) -> list[str]:
     light = says(draft, "lighting", draft.facts["lighting"].clause) if "lighting" in names else ""
     if not behind:
         return [light] if light else []
-    slots = {"light": light, "background": described(draft, "background", behind)}
-    tint = [marked(name, predicate(draft, name)) for name in behind]
-    slots["background_is"] = (" " if draft.facts[behind[-1]].tight else " and ").join(tint)
+    between = " " if draft.facts[behind[-1]].tight else " and "
     who, form = subject(draft, "scene")
     kinds = ["scene"] if light else ["background"]
     if "face is " in light:
         kinds.append("scene_lit")
     if light and draft.facts["lighting"].value == "even":
         kinds.append("scene_even")
-    return [fill(draft, frame(draft, *kinds), form, who, **slots)]
+    chosen = frame(draft, *kinds)
+    slots = wanted(
+        chosen,
+        background=lambda: described(draft, "background", behind),
+        background_is=lambda: between.join([marked(name, predicate(draft, name)) for name in behind]),
+    )
+    return [fill(draft, chosen, form, who, light=light, **slots)]
 
 
 def photo(draft: Draft) -> list[str]:
@@ -245,4 +259,4 @@ def simple(last: str, text: str, short: int) -> bool:
     """Whether the two sentences may become one: no lists in them, and at most `short` tokens each."""
     if " and " in f"{last} {text}" or ", " in text:
         return False
-    return max(token_count(last), token_count(text)) <= short
+    return token_count(text) <= short and token_count(last) <= short

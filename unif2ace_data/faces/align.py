@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 
 from unif2ace_data.faces.decode import Decoded, decode, jpeg_scale, open_header
+from unif2ace_data.faces.runtime import warped
 from unif2ace_data.recipe import Align
 
 # fmt: off
-EYE_LEFT = [33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7]  # the image's left
-EYE_RIGHT = [263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249]
+EYE_LEFT = np.array([33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7])  # the image's left
+EYE_RIGHT = np.array([263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249])
 # fmt: on
 MOUTH_LEFT, MOUTH_RIGHT = 61, 291
 BASE_SIDE = 640  # a first decode covers this much of the longer side
@@ -77,13 +78,7 @@ def crop(decoded: Decoded, quad: np.ndarray, size: int) -> tuple[np.ndarray, flo
     fine = side * over
     corners = np.array([[0, 0], [fine, 0], [fine, fine]], np.float32) - 0.5
     to_photo = cv2.getAffineTransform(corners, (scaled[:3] - 0.5).astype(np.float32))
-    picture = cv2.warpAffine(
-        decoded.rgb,
-        to_photo,
-        (fine, fine),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REFLECT_101,
-    )
+    picture = warped(decoded.for_warps(), to_photo, fine, cv2.BORDER_REFLECT_101, cv2.WARP_INVERSE_MAP)
     if over > 1:
         picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
     photo = np.array([[0, 0], [decoded.width, 0], [decoded.width, decoded.height], [0, decoded.height]], np.float32)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import imagehash
 import numpy as np
+from PIL import Image
 
 from unif2ace_data.attributes.mesh import geometry_of
 from unif2ace_data.attributes.pixels import pixels_of
@@ -47,6 +48,33 @@ class Analysis:
     decoded: Decoded | None = None
 
 
+@dataclass(slots=True)
+class Readings:
+    """What the networks say of one face: mesh `points` (478, 3) in pixels of the decoded photo, `embedding` (D,)."""
+
+    points: np.ndarray
+    presence: float
+    blendshapes: dict[str, float]
+    emotion: dict[str, float]
+    age: dict[str, float]
+    p_female: float
+    embedding: np.ndarray
+
+
+@dataclass(slots=True)
+class Seen:
+    """One photo on its way: `record` as far as it goes, `found` with the readings of those faces that are to be measured.
+
+    `picture`: the whole photo as it was first looked at; `decoded`: as its faces are. Both None where it cannot be read.
+    """
+
+    data: bytes
+    record: PhotoRecord
+    picture: Image.Image | None = None
+    decoded: Decoded | None = None
+    found: list[tuple[Detection, Readings | None]] = field(default_factory=list)
+
+
 def analysis_config(faces: Faces, pack: Pack, nsfw: bool) -> dict[str, object]:
     """What decides an analysis; its hash is the key under which measurements are kept."""
     return {
@@ -75,37 +103,58 @@ class Analyser:
 
     def analyse(self, data: bytes, kind: str = "image") -> Analysis:
         """`kind`: image, or video (then its sharpest frontal frame is the photo). InputErrors end up in the record."""
+        seen = self.open(data, kind)
+        self.look(seen)
+        return self.measure(seen)
+
+    # Its three steps, for those who have several photos. A step that is taken for a few photos in a row finds its code
+    # and data in the processor's caches; between two photos' networks it takes up to twice as long.
+
+    def open(self, data: bytes, kind: str = "image") -> Seen:
+        """Bytes to pixels."""
         record = PhotoRecord(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
         try:
             decoded = self._pick_frame(data, record) if kind == "video" else first_look(data)
         except InputError as error:
             record.error = (error.code, error.message)
-            return Analysis(record, np.zeros((0, 0), np.float32))
+            return Seen(data, record)
         record.format, record.mode = decoded.format, decoded.mode
         record.width, record.height = decoded.width, decoded.height
         if kind != "video":
             record.frames = decoded.frames
-        picture = decoded.as_picture()
-        record.phash = str(imagehash.phash(picture.reduce(max(1, min(picture.size) // HASHED))))
-        if self.nsfw is not None:
-            record.nsfw = round(self.nsfw(decoded.rgb), 3)
+        return Seen(data, record, decoded.as_picture(), decoded)
 
+    def look(self, seen: Seen) -> None:
+        """What networks say."""
+        decoded = seen.decoded
+        if decoded is None:
+            return
+        if self.nsfw is not None:
+            seen.record.nsfw = round(self.nsfw(decoded.rgb), 3)
         bgr = bgr_of(decoded.rgb)
         found = self.engine.detect(bgr, decoded.scale)
-        decoded, bgr, found = self._closer(data, decoded, bgr, found)
+        decoded, bgr, found = self._closer(seen.data, decoded, bgr, found)
         found.sort(key=lambda d: (-area(d), d.box.tolist()))
-        embeddings = []
+        seen.decoded = decoded
         for index, face in enumerate(found):
             side = max(face.box[2] - face.box[0], face.box[3] - face.box[1]) / decoded.scale
-            if index < self.faces.max_faces and side >= TINY:
-                measured, embedding = self._measure(decoded, bgr, face)
-            else:
-                measured, embedding = face_record(face, decoded.scale), np.zeros(0, np.float32)
-            record.faces.append(measured)
-            embeddings.append(embedding)
-        width = max((len(e) for e in embeddings), default=0)
-        stacked = np.stack([e if len(e) else np.zeros(width, np.float32) for e in embeddings]) if embeddings else None
-        return Analysis(record, stacked if stacked is not None else np.zeros((0, 0), np.float32), decoded)
+            measured = index < self.faces.max_faces and side >= TINY
+            seen.found.append((face, self._read(decoded, bgr, face) if measured else None))
+
+    def measure(self, seen: Seen) -> Analysis:
+        """What is read off the pixels and the points."""
+        record, picture, decoded = seen.record, seen.picture, seen.decoded
+        if picture is None or decoded is None:
+            return Analysis(record, np.zeros((0, 0), np.float32))
+        record.phash = str(imagehash.phash(picture.reduce(max(1, min(picture.size) // HASHED))))
+        record.faces = [
+            self._measured(decoded, face, readings) if readings else face_record(face, decoded.scale)
+            for face, readings in seen.found
+        ]
+        width = max((len(readings.embedding) for _, readings in seen.found if readings), default=0)
+        unmeasured = np.zeros(width, np.float32)
+        embeddings = [readings.embedding if readings else unmeasured for _, readings in seen.found]
+        return Analysis(record, np.stack(embeddings) if embeddings else np.zeros((0, 0), np.float32), decoded)
 
     def _closer(
         self, data: bytes, decoded: Decoded, bgr: np.ndarray, found: list[Detection]
@@ -122,25 +171,30 @@ class Analyser:
         scaled = [Detection(d.box * ratio, d.landmarks * ratio, d.score) for d in found]
         return larger, bgr_of(larger.rgb), scaled
 
-    def _measure(self, decoded: Decoded, bgr: np.ndarray, face: Detection) -> tuple[FaceRecord, np.ndarray]:
-        scale = decoded.scale
+    def _read(self, decoded: Decoded, bgr: np.ndarray, face: Detection) -> Readings:
+        points, presence, blendshapes = self.mesh(decoded.for_warps(), face.box, face.landmarks)
+        emotion = self.emotion(decoded.rgb, face.box)
+        age, p_female = self.engine.age_and_gender(bgr, face.box)
+        embedding = self.engine.embed(bgr, face.landmarks)
+        return Readings(points, presence, blendshapes, emotion, age, p_female, embedding)
+
+    def _measured(self, decoded: Decoded, face: Detection, readings: Readings) -> FaceRecord:
+        scale, points = decoded.scale, readings.points
         record = face_record(face, scale)
-        points, presence, blendshapes = self.mesh(decoded.rgb, face.box, face.landmarks)
         align = self.faces.align
         quad = ffhq_quad(points) if align.mode == "ffhq" else box_quad(face.box, align.margin)
         record.measured = True
         record.quad = rounded_points(quad / scale, 2)
-        record.presence = round(presence, 3)
+        record.presence = round(readings.presence, 3)
         record.yaw, record.pitch, record.roll = (round(float(v), 1) for v in self.mesh.pose(points))
-        record.blendshapes = rounded(blendshapes, 3)
+        record.blendshapes = rounded(readings.blendshapes, 3)
         record.geometry = geometry_of(points)
-        record.pixels = pixels_of(decoded.rgb, points)
+        record.pixels = pixels_of(decoded.rgb, points, decoded.for_warps())
         record.quality = rounded(quality_of(decoded.rgb, face.box, points), 3)
-        record.emotion = rounded(self.emotion(decoded.rgb, face.box), 3)
-        age, p_female = self.engine.age_and_gender(bgr, face.box)
-        record.age = rounded(age | {"child_proportion": child_proportion(points)}, 3)
-        record.p_female = round(p_female, 3)
-        return record, self.engine.embed(bgr, face.landmarks)
+        record.emotion = rounded(readings.emotion, 3)
+        record.age = rounded(readings.age | {"child_proportion": child_proportion(points)}, 3)
+        record.p_female = round(readings.p_female, 3)
+        return record
 
     def _pick_frame(self, data: bytes, record: PhotoRecord) -> Decoded:
         """The frame with the sharpest frontal face (as CelebV-HQ's use needs); the first where none has a face."""

@@ -15,10 +15,12 @@ from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
 from unif2ace_data.errors import InputError
+from unif2ace_data.faces.runtime import four_channels
 
 MAX_PIXELS = 256_000_000  # our choice: 16k x 16k; a bomb is refused before any of it is unpacked
 # Pictures only: Pillow would hand an EPS or a PDF, whatever it is named, to an outside program.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
+FOUR_CHANNELS = 2_000_000  # pixels up to which a picture gets a fourth channel for its warps (faces/runtime.py)
 JPEG_SCALES = (0.125, 0.25, 0.5, 1.0)
 UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -52,9 +54,18 @@ class Decoded:
     mode: str
     frames: int = 1
     picture: Image.Image | None = None
+    _rgba: np.ndarray | None = None
 
     def as_picture(self) -> Image.Image:
         return self.picture or Image.fromarray(self.rgb)
+
+    def for_warps(self) -> np.ndarray:
+        """`rgb`, with a fourth channel where that saves more time than it takes."""
+        if self.width * self.height * self.scale**2 > FOUR_CHANNELS:
+            return self.rgb
+        if self._rgba is None:
+            self._rgba = four_channels(self.rgb)
+        return self._rgba
 
 
 @dataclass(slots=True)

@@ -26,6 +26,7 @@ from unif2ace_data.shards import sha256_file
 EMBEDDED = PACKAGE / "faces" / "packs" / "embedded"
 INSIGHTFACE_MODELS = Path("~/.insightface/models")
 AGES = np.array([0.25, *range(1, 81)], np.float32)  # the 81 classes of the embedded age network, years
+UNDER = {limit: int(np.count_nonzero(limit > AGES)) for limit in (13, 18, 21, 25)}  # years of age: classes below
 COARSE_SIDE = 256  # our choice: the first look, detector pixels
 STRIP = 32  # our choice: a strip this much longer than wide shows no face (and would shrink to nothing for the network)
 DOMINANT = 0.25  # our choice: a face this large (share of the longer side) ends the search at the first look
@@ -164,11 +165,11 @@ class FaceEngine:
         readings["tells_distribution"] = 0.0
         told = [(mean, p) for _, mean, p in views if p is not None]
         if told:
-            for limit in (13, 18, 21, 25):
-                readings[f"p_under_{limit}"] = max(float(p[limit > AGES].sum()) for _, p in told)
+            for limit, years in UNDER.items():
+                readings[f"p_under_{limit}"] = max(float(p[:years].sum()) for _, p in told)
             readings["tells_distribution"] = 1.0
             readings["spread"] = max(float(np.sqrt((p * (AGES - mean) ** 2).sum())) for mean, p in told)
-        return readings, float(np.mean([view[0] for view in views]))
+        return readings, (views[0][0] + views[1][0]) / 2
 
 
 class AgeNetwork:
@@ -207,11 +208,8 @@ def age_network(model: Any) -> AgeNetwork | None:
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Least-squares similarity (2, 3) that maps points `source` (N, 2) onto `target` (N, 2) (Umeyama 1991)."""
-    mean_s, mean_t = source.mean(0), target.mean(0)
-    s, t = source - mean_s, target - mean_t
-    u, d, vt = np.linalg.svd(t.T @ s)
-    sign = np.array([1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = (u * sign) @ vt
-    scale = (d * sign).sum() / max((s**2).sum(), 1e-12)
-    linear = rotation * scale
-    return np.hstack([linear, (mean_t - linear @ mean_s)[:, None]])
+    s, t = source @ [1, 1j], target @ [1, 1j]  # as complex numbers, which one factor turns and scales
+    mean_s, mean_t = s.mean(), t.mean()
+    factor = np.vdot(s - mean_s, t - mean_t) / max(float(np.square(np.abs(s - mean_s)).sum()), 1e-12)
+    shift = mean_t - factor * mean_s
+    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from unif2ace_data.faces.runtime import tflite
+from unif2ace_data.faces.runtime import tflite, warped
 
 ROI = 256  # the landmark graph's input, pixels
 ROI_MARGIN = 1.5  # region side / extent of the points, as in MediaPipe's graph
@@ -100,7 +100,7 @@ class FaceMesh:
     def __call__(
         self, rgb: np.ndarray, box: np.ndarray, landmarks: np.ndarray
     ) -> tuple[np.ndarray, float, dict[str, float]]:
-        """`rgb` (H, W, 3) uint8, `box` x1 y1 x2 y2, `landmarks` (5, 2) with the two eyes first."""
+        """`rgb` (H, W, 3 or 4) uint8, `box` x1 y1 x2 y2, `landmarks` (5, 2) with the two eyes first."""
         centre = (box[:2] + box[2:4]) / 2
         side = ROI_MARGIN * float(max(box[2] - box[0], box[3] - box[1]))
         angle = float(np.arctan2(*(landmarks[1] - landmarks[0])[::-1]))
@@ -119,9 +119,7 @@ class FaceMesh:
         cos, sin = math.cos(angle) * side / ROI, math.sin(angle) * side / ROI
         half = ROI / 2
         to_image = np.array([[cos, -sin, centre[0] - half * (cos - sin)], [sin, cos, centre[1] - half * (sin + cos)]])
-        region = cv2.warpAffine(
-            rgb, to_image, (ROI, ROI), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
-        )
+        region = warped(rgb, to_image, ROI, cv2.BORDER_REPLICATE, cv2.WARP_INVERSE_MAP)
         outputs = self._landmarks(region[None], 255)
         raw = next(o for o in outputs if o.size == 478 * 3).reshape(478, 3)
         logit = max(float(o.reshape(-1)[0]) for o in outputs if o.size == 1)

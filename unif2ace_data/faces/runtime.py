@@ -35,6 +35,17 @@ def bgr_of(rgb: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
 
 
+def four_channels(rgb: np.ndarray) -> np.ndarray:
+    """What OpenCV warps in half the time that three channels take, to the same bits."""
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA))
+
+
+def warped(picture: np.ndarray, matrix: np.ndarray, side: int, border: int, flags: int = 0) -> np.ndarray:
+    """cv2.warpAffine, linear, to (side, side, 3) RGB; of a picture with a fourth channel, too."""
+    found = cv2.warpAffine(picture, matrix, (side, side), flags=cv2.INTER_LINEAR | flags, borderMode=border)
+    return np.asarray(found if found.shape[2] == 3 else cv2.cvtColor(found, cv2.COLOR_RGBA2RGB))
+
+
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
     """Silence what native libraries print on file descriptor 2 while they start (an INFO line a process)."""

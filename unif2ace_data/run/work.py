@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,16 +18,18 @@ from unif2ace_data.captions.text import text_of
 from unif2ace_data.curate.removal import REMOVED, WHY, Tombstones, face_kind, look_of, look_of_jpeg, read_tombstones
 from unif2ace_data.errors import InputError, UserError
 from unif2ace_data.faces.align import crop_jpeg
-from unif2ace_data.faces.analyse import Analyser
+from unif2ace_data.faces.analyse import Analyser, Seen
 from unif2ace_data.faces.decode import Decoded
 from unif2ace_data.faces.runtime import single_threaded
 from unif2ace_data.filters import face_drop, photo_drop
 from unif2ace_data.recipe import Recipe
 from unif2ace_data.run.store import packed_record
-from unif2ace_data.schema import InputRef, PhotoRecord, sample_key
+from unif2ace_data.schema import FaceRecord, InputRef, PhotoRecord, sample_key
 from unif2ace_data.sources.kinds import HEAD, kind_by_content
 from unif2ace_data.sources.read import read_input
 from unif2ace_data.sources.video import frame_at
+
+MOST_HELD = 1 << 26  # bytes of files and pixels that wait for a chunk's next step
 
 
 @dataclass(slots=True)
@@ -81,47 +84,101 @@ def tombstones_of(out: Path) -> Tombstones | None:
     return read_tombstones(out)
 
 
+@dataclass(slots=True)
+class Job:
+    """One input on its way through the steps of `analyse_chunk`. `faces`: those to be described, one a crop."""
+
+    ref: InputRef
+    result: Result
+    seen: Seen | None = None
+    faces: list[FaceRecord] = field(default_factory=list)
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory, about: the file's, and the pixels' as Pillow, insightface and OpenCV's warps like them."""
+        if self.seen is None:
+            return 0
+        return len(self.seen.data) + (4 * self.seen.decoded.rgb.nbytes if self.seen.decoded else 0)
+
+
 def analyse_chunk(recipe: Recipe, out: Path, refs: list[InputRef]) -> list[Result]:
     """Measure each input; faces that pass the recipe's filters are cut and described at once, from what is at hand.
 
-    What matches a tombstone of the dataset at `out` is an error (REMOVED), and nothing of it is handed on.
+    What matches a tombstone of the dataset at `out` is an error (REMOVED), and nothing of it is handed on. Each step is
+    taken for several inputs in a row: then it finds its code and data in the processor's caches.
     """
     analyser, stones = analyser_for(recipe), tombstones_of(out)
-    return [analyse_one(analyser, recipe, stones, ref) for ref in refs]
+    done: list[Result] = []
+    jobs: list[Job] = []
+    for ref in refs:
+        jobs.append(Job(ref, Result(ref.source_id)))
+        attempt(open_input, jobs[-1], analyser, stones)
+        if ref is refs[-1] or sum(job.held for job in jobs) > MOST_HELD:
+            for job in jobs:
+                attempt(look, job, analyser)
+            for job in jobs:
+                attempt(measure, job, analyser, stones, recipe)
+            for job in jobs:
+                attempt(describe, job, recipe)
+            done += [job.result for job in jobs]
+            jobs = []
+    return done
 
 
-def analyse_one(analyser: Analyser, recipe: Recipe, stones: Tombstones | None, ref: InputRef) -> Result:
+def attempt(step: Callable[..., None], job: Job, *given: object) -> None:
+    """Take a step; what it raises becomes the input's error, and no step follows."""
+    if job.result.error is not None:
+        return
     try:
-        data = read_input(ref)
-        if stones is not None and stones.has_file(hashlib.sha256(data).hexdigest()):
-            raise InputError(REMOVED, WHY)
-        analysis = analyser.analyse(data, "video" if is_video(ref, data) else "image")
-        record = analysis.record
-        result = Result(ref.source_id, record.sha256, packed_record(record), analysis.embeddings)
-        if analysis.decoded is not None:
-            result.look = look_of(analysis.decoded.as_picture())
-        if stones is not None and stones.has_any(result.look, "", ()):
-            raise InputError(REMOVED, WHY)
-        drop = photo_drop(record, recipe) if record.error is None else None
-        if record.error is not None or drop is not None or analysis.decoded is None:
-            result.reason = record.error[0] if record.error else drop.reason if drop else ""
-            return result
-        for index, face in enumerate(record.faces):
-            drop = face_drop(face, record, ref.annotations, recipe)
-            if drop is None:
-                crop = cut(data, record, index, recipe, analysis.decoded)
-                refuse_removed(crop, recipe, stones)
-                result.crops.append(crop)
-                result.texts.append((crop.key, text_of(crop.key, face, ref.annotations, recipe, crop.jpeg)))
-            else:
-                result.reason = drop.reason
-        return result
+        step(job, *given)
     except InputError as error:
-        return Result(ref.source_id, error=(error.code, error.message))
+        job.result = Result(job.ref.source_id, error=(error.code, error.message))
     except UserError:
         raise
     except Exception as error:
-        return Result(ref.source_id, error=("engine_error", f"{type(error).__name__}: {error}"))
+        job.result = Result(job.ref.source_id, error=("engine_error", f"{type(error).__name__}: {error}"))
+
+
+def open_input(job: Job, analyser: Analyser, stones: Tombstones | None) -> None:
+    data = read_input(job.ref)
+    if stones is not None and stones.has_file(hashlib.sha256(data).hexdigest()):
+        raise InputError(REMOVED, WHY)
+    job.seen = analyser.open(data, "video" if is_video(job.ref, data) else "image")
+
+
+def look(job: Job, analyser: Analyser) -> None:
+    assert job.seen is not None
+    analyser.look(job.seen)
+
+
+def measure(job: Job, analyser: Analyser, stones: Tombstones | None, recipe: Recipe) -> None:
+    assert job.seen is not None
+    analysis = analyser.measure(job.seen)
+    record = analysis.record
+    result = Result(job.ref.source_id, record.sha256, packed_record(record), analysis.embeddings)
+    if analysis.decoded is not None:
+        result.look = look_of(analysis.decoded.as_picture())
+    if stones is not None and stones.has_any(result.look, "", ()):
+        raise InputError(REMOVED, WHY)
+    job.result = result
+    drop = photo_drop(record, recipe) if record.error is None else None
+    if record.error is not None or drop is not None or analysis.decoded is None:
+        result.reason = record.error[0] if record.error else drop.reason if drop else ""
+        return
+    for index, face in enumerate(record.faces):
+        drop = face_drop(face, record, job.ref.annotations, recipe)
+        if drop is None:
+            crop = cut(job.seen.data, record, index, recipe, analysis.decoded)
+            refuse_removed(crop, recipe, stones)
+            result.crops.append(crop)
+            job.faces.append(face)
+        else:
+            result.reason = drop.reason
+
+
+def describe(job: Job, recipe: Recipe) -> None:
+    for crop, face in zip(job.result.crops, job.faces, strict=True):
+        job.result.texts.append((crop.key, text_of(crop.key, face, job.ref.annotations, recipe, crop.jpeg)))
 
 
 def is_video(ref: InputRef, data: bytes) -> bool:
