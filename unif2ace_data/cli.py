@@ -10,20 +10,25 @@ import typer
 from unif2ace_data import cli_release
 from unif2ace_data.cli_options import (
     AddressOption,
+    AttributesOption,
+    CaptionerOption,
     Changes,
     Estimate,
     ExecutorOption,
+    FacesOption,
     ModelOption,
     PipelineOption,
     Rate,
+    ServersOption,
     ShardsArgument,
     ShardsOption,
+    SourcesOption,
     SubjectsOption,
     UrlOption,
     WorkersOption,
+    build_recipe,
     dataset,
     model_changes,
-    source_spec,
 )
 from unif2ace_data.printed import (
     console,
@@ -50,10 +55,7 @@ app = typer.Typer(
 
 @app.command()
 def build(
-    src: Annotated[
-        list[str] | None,
-        typer.Option("--src", help="Folder, tar, parquet or video; `MANIFEST=PATH` for a known dataset. Repeatable."),
-    ] = None,
+    src: SourcesOption = None,
     out: Annotated[
         str,
         typer.Option("--out", help="Where the dataset goes: a folder, hf://datasets/user/name, s3://bucket/name, …"),
@@ -63,16 +65,9 @@ def build(
         typer.Option("--work", help="With a URL: the folder here that it is built in.", show_default="its last part"),
     ] = None,
     pipeline: PipelineOption = "embedded",
-    faces: Annotated[
-        str | None, typer.Option("--faces", help="Face engine: embedded, an InsightFace pack, or a folder.")
-    ] = None,
-    attributes: Annotated[
-        Path | None,
-        typer.Option("--attributes", help="An attribute model (`unif2ace-model attributes`): its predictions count."),
-    ] = None,
-    captioner: Annotated[
-        str | None, typer.Option("--captioner", help="Who writes captions: grounded, vllm (in this process) or openai.")
-    ] = None,
+    faces: FacesOption = None,
+    attributes: AttributesOption = None,
+    captioner: CaptionerOption = None,
     model: ModelOption = None,
     base_url: UrlOption = None,
     subjects: SubjectsOption = None,
@@ -98,21 +93,13 @@ def build(
 
     Example: `unif2ace-data build --src raw/ --out shards/`
     """
-    from unif2ace_data.recipe import load_recipe
     from unif2ace_data.run import build as stage
     from unif2ace_data.run import mirror as mirroring
     from unif2ace_data.run.executor import executor as running_on
-    from unif2ace_data.run.plan import with_what_happened
+    from unif2ace_data.run.planned import with_what_happened
 
-    changes = list(settings or [])
-    changes += [f"faces.engine={faces}"] if faces else []
-    changes += [f"subjects={subjects}"] if subjects else []
-    changes += model_changes("captions", captioner, model, base_url)
-    recipe = load_recipe(pipeline, changes)
-    if attributes:
-        recipe = recipe.model_copy(update={"attributes": str(attributes)})
-    if src:
-        recipe = recipe.model_copy(update={"sources": [source_spec(s) for s in src]})
+    captions = model_changes("captions", captioner, model, base_url)
+    recipe = build_recipe(pipeline, src, settings, faces, attributes, subjects, captions)
     if dry_run:
         plan = stage.dry_run(recipe, limit, rate)
 
@@ -128,7 +115,7 @@ def build(
     with running_on(executor, workers, address) as on:
         summary = stage.build(recipe, place, on, limit, splits_from, quiet=as_json, captions_anew=captioner is not None)
     answer = summary_json(summary)
-    planned = with_what_happened(summary)
+    planned = with_what_happened(summary, recipe, on.workers)
     answer |= {"planned": planned} if planned else {}
     if url:
         answer["mirror"] = mirroring.mirror(place, url, quiet=as_json)
@@ -151,16 +138,22 @@ def build(
 
 @app.command()
 def plan(
-    src: Annotated[list[str] | None, typer.Option("--src", help="As `build` takes it. Repeatable.")] = None,
+    src: SourcesOption = None,
     out: Annotated[Path, typer.Option("--out", help="Where the build will write; the plan lies in OUT.work.")] = Path(
         "shards"
     ),
     pipeline: PipelineOption = "embedded",
+    faces: FacesOption = None,
+    attributes: AttributesOption = None,
+    captioner: CaptionerOption = None,
+    model: ModelOption = None,
+    base_url: UrlOption = None,
     subjects: SubjectsOption = None,
     settings: Changes = None,
     sample: Annotated[int, typer.Option("--sample", min=32, help="Inputs that are built on trial.")] = 256,
     workers: WorkersOption = 0,
     there: Annotated[int, typer.Option("--there", min=0, help="Foretell it also for so many workers.")] = 0,
+    servers: ServersOption = 1,
     rate: Rate = 10.0,
     as_json: Json = False,
 ) -> None:
@@ -170,17 +163,15 @@ def plan(
 
     Example: `unif2ace-data plan --src raw/ --pipeline embedded --there 64`
     """
-    from unif2ace_data.recipe import load_recipe
     from unif2ace_data.run.executor import executor as running_on
     from unif2ace_data.run.plan import plan as foretell
     from unif2ace_data.storage import refuse_url
 
     refuse_url(out)
-    recipe = load_recipe(pipeline, [*(settings or []), *([f"subjects={subjects}"] if subjects else [])])
-    if src:
-        recipe = recipe.model_copy(update={"sources": [source_spec(s) for s in src]})
+    captions = model_changes("captions", captioner, model, base_url)
+    recipe = build_recipe(pipeline, src, settings, faces, attributes, subjects, captions)
     with running_on("local", workers, None) as on:
-        told = foretell(recipe, out, sample, on, there, rate, quiet=as_json)
+        told = foretell(recipe, out, sample, on, there, rate, quiet=as_json, servers=servers)
     emit(told, as_json, lambda: print_plan(told))
 
 

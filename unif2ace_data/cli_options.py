@@ -26,6 +26,20 @@ AddressOption = Annotated[
     str | None, typer.Option("--address", help="ray: the cluster, e.g. auto or HOST:6379; none: one on this machine.")
 ]
 PipelineOption = Annotated[str, typer.Option("--pipeline", help="A recipe: a name in pipelines/ or a YAML file.")]
+SourcesOption = Annotated[
+    list[str] | None,
+    typer.Option("--src", help="Folder, tar, parquet or video; `MANIFEST=PATH` for a known dataset. Repeatable."),
+]
+FacesOption = Annotated[
+    str | None, typer.Option("--faces", help="Face engine: embedded, an InsightFace pack, or a folder.")
+]
+AttributesOption = Annotated[
+    Path | None,
+    typer.Option("--attributes", help="An attribute model (`unif2ace-model attributes`): its predictions count."),
+]
+CaptionerOption = Annotated[
+    str | None, typer.Option("--captioner", help="Who writes captions: grounded, vllm (in this process) or openai.")
+]
 SubjectsOption = Annotated[
     str | None, typer.Option("--subjects", help="`adults`: you know that the sources hold adults only.")
 ]
@@ -33,6 +47,9 @@ Changes = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE in t
 Estimate = Annotated[bool, typer.Option("--dry-run", help="Count the requests, tokens and hours to come; ask nothing.")]
 Rate = Annotated[
     float, typer.Option("--rate", min=0.001, help="Of estimates: requests a second that the model answers.")
+]
+ServersOption = Annotated[
+    int, typer.Option("--servers", min=1, help="Foretell it also with N times the model servers that --rate is of.")
 ]
 
 
@@ -44,6 +61,29 @@ def source_spec(text: str) -> Any:
     if separator and not Path(text).exists():
         return SourceSpec(path=path, manifest=name)
     return SourceSpec(path=text)
+
+
+def build_recipe(
+    pipeline: str,
+    src: list[str] | None,
+    settings: list[str] | None,
+    faces: str | None,
+    attributes: Path | None,
+    subjects: str | None,
+    captions: list[str],
+) -> Any:
+    """The recipe that these options of `build`, and of `plan`, say. `captions`: as `model_changes` has them."""
+    from unif2ace_data.recipe import load_recipe
+
+    changes = list(settings or [])
+    changes += [f"faces.engine={faces}"] if faces else []
+    changes += [f"subjects={subjects}"] if subjects else []
+    recipe = load_recipe(pipeline, changes + captions)
+    if attributes:
+        recipe = recipe.model_copy(update={"attributes": str(attributes)})
+    if src:
+        recipe = recipe.model_copy(update={"sources": [source_spec(s) for s in src]})
+    return recipe
 
 
 def dataset(argument: Path | None, option: Path | None) -> Path:

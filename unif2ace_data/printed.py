@@ -40,42 +40,104 @@ def print_work(work: ModelWork) -> None:
 
 
 def print_estimate(plan: dict[str, Any]) -> None:
-    tokens = "{prompt_tokens:,} tokens in + {completion_tokens:,} out"
+    """What a model will be asked; of a `plan` with the ranges that what is kept gives its sums."""
     for stage, row in plan["stages"].items():
-        print(f"  {stage:<12} {row['requests']:>9,} requests, about {tokens.format(**row)}")
+        tokens = f"{row['prompt_tokens']:,} tokens in + {row['completion_tokens']:,} out"
+        print(f"  {stage:<12} {row['requests']:>9,} requests, about {tokens}")
+
+    def counted(name: str) -> str:
+        between = f" ({plan['low'][name]:,} to {plan['high'][name]:,})" if "low" in plan else ""
+        return f"{plan[name]:,}{between}"
+
     print(
-        f"in all {plan['requests']:,} requests, about {tokens.format(**plan)}: {duration(plan)} at {plan['rate']:g} "
-        f"requests a second (--rate). Not counted: {', '.join(plan['not_foreseen'])}"
+        f"in all {counted('requests')} requests, about {counted('prompt_tokens')} tokens in + "
+        f"{counted('completion_tokens')} out: {duration(plan)} at {plan['rate']:g} requests a second (--rate). "
+        f"Not counted: {', '.join(plan['not_foreseen'])}"
     )
 
 
 def print_plan(told: dict[str, Any]) -> None:
     """A plan, and beside it what happened where the build has run."""
-    kept, here, there, came = told["kept"], told["here"], told["there"], told.get("happened")
+    if "not_compared" in told:
+        print(f"plan     not compared: {told['not_compared']}")
+        return
+    kept, came = told["kept"], told.get("happened")
     print(
         f"planned from {told['sampled']} of {told['inputs']:,} inputs: {kept['samples']:,} kept "
         f"({kept['share']:.1%}, {kept['low']:.1%} to {kept['high']:.1%})" + (f"; came {came['kept']:,}" if came else "")
     )
     for reason, share in list(told["reasons"].items())[:4]:
         print(f"  {reason:<22} {share:.1%}")
-    heads = [f"{told['workers']} workers", *([f"{there['workers']} workers"] if there else [])]
-    print(f"  {'stage':<16}" + "".join(f"{head:>26}" for head in heads) + ("        came" if came else ""))
+    print_times(told)
+    disk = (
+        f"{bytes_span(told['disk'][part])} {named}" + (f"; came {megabytes(came[part])}" if came else "")
+        for part, named in (("shards", "of shards"), ("work", "beside them, private"))
+    )
+    print("disk     " + "; ".join(disk))
+    for what, asked in told["model"].items():
+        print(
+            f"what a model would be asked for {what}"
+            + (" (by `qa-gen`, not by `build`)" if what == "questions" else "")
+        )
+        print_estimate(asked)
+        if what == "captions" and came and came.get("captions"):
+            print(
+                "came {requests:,} requests, {prompt_tokens:,} tokens in + {completion_tokens:,} out; {journalled:,} more "
+                "answers were in the journal".format(**came["captions"])
+            )
+    print("note: a sample meets few copies of one photograph; duplicates come off what is kept")
+    for note in plan_notes(told):
+        print(f"note: {note}")
+
+
+def print_times(told: dict[str, Any]) -> None:
+    """A row a stage, and all of them: here, where it was asked for, and as it came."""
+    here, there, came = told["here"], told["there"], told.get("happened") or {}
+    measured = came.get("stages")
+    heads = [f"{told['workers']} workers"]
+    if there:
+        heads.append(f"{there['workers']} workers" + (f", {there['servers']}x servers" if there["servers"] > 1 else ""))
+    print(f"  {'stage':<16}" + "".join(f"{head:>26}" for head in heads) + ("        came" if measured else ""))
     for stage in [*here["stages"], ""]:
         rows = [part["stages"][stage] if stage else part["seconds"] for part in (here, there) if part]
-        came_in = (came["stages"].get(stage, 0.0) if stage else came["seconds"]) if came else None
         cells = "".join(f"{span(*row):>26}" for row in rows)
-        print(f"  {stage or 'in all':<16}{cells}" + (f"{clock(came_in):>12}" if came_in is not None else ""))
-    shards, low, high = told["disk"]["shards"]
-    print(
-        f"disk     {megabytes(shards)} of shards ({megabytes(low)} to {megabytes(high)})"
-        + (f"; came {megabytes(came['shards'])}" if came else "")
-        + f"; {megabytes(told['disk']['work'])} beside them, private"
-        + (f"; came {megabytes(came['work'])}" if came else "")
-    )
-    for what, asked in told["model"].items():
-        print(f"what a model would be asked for {what}")
-        print_estimate(asked)
-    print("note: a sample meets few copies of one photograph; duplicates come off what is kept")
+        if measured:
+            cells += f"{clock(measured.get(stage, 0.0) if stage else came['seconds']):>12}"
+        print(f"  {stage or 'in all':<16}{cells}")
+
+
+def plan_notes(told: dict[str, Any]) -> list[str]:
+    """What the numbers of a plan do not say by themselves."""
+    notes = []
+    failed, came = told["failed"], told.get("happened")
+    if failed["share"] > 0 and failed["high"] > failed["max_failed"] and not came:
+        sure = "will stop" if failed["share"] > failed["max_failed"] else "may stop"
+        notes.append(
+            f"{failed['share']:.1%} of the sample failed technically ({failed['low']:.1%} to {failed['high']:.1%}): `build` "
+            f"{sure} before anything is published, at more than alarm.max_failed = {failed['max_failed']:g}. Mend the source, "
+            "or accept them with --set alarm.max_failed=1"
+        )
+    asked = told["model"].get("captions")
+    if asked:
+        there = told["there"]
+        more = f", and {there['servers']} times as many there (--servers)" if there and there["servers"] > 1 else ""
+        notes.append(
+            f"captioning is arithmetic: its requests at {asked['rate']:g} a second (--rate){more}. Workers do not divide it"
+        )
+    if came and came["workers"] not in (told["workers"], (told["there"] or {}).get("workers")):
+        notes.append(
+            f"the build had {came['workers']} workers, and the plan is for {told['workers']}: times differ by that too"
+        )
+    if came and "stages" not in came:
+        notes.append(
+            f"times are not compared: this run analysed {came['analysed']:,} of {told['readable']:,} inputs, the others were "
+            "done before it"
+        )
+    return notes
+
+
+def bytes_span(row: list[float]) -> str:
+    return f"{megabytes(row[0])} ({megabytes(row[1])} to {megabytes(row[2])})"
 
 
 def span(expected: float, low: float, high: float) -> str:
@@ -93,8 +155,11 @@ def megabytes(count: float) -> str:
 
 
 def duration(plan: dict[str, Any]) -> str:
-    seconds = plan["requests"] / plan["rate"]
-    return f"{plan['hours']} hours" if seconds >= 360 else f"{seconds:.0f} seconds"
+    rows = [plan, *([plan["low"], plan["high"]] if "low" in plan else [])]
+    long = plan["requests"] / plan["rate"] >= 360
+    found = [f"{row['hours']}" if long else f"{row['requests'] / plan['rate']:.0f}" for row in rows]
+    between = f" ({found[1]} to {found[2]})" if len(found) > 1 else ""
+    return f"{found[0]}{between} {'hours' if long else 'seconds'}"
 
 
 def print_mirror(done: dict[str, Any]) -> None:

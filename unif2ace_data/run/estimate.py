@@ -126,10 +126,18 @@ def summed(stages: dict[str, dict[str, int]], rate: float) -> dict[str, Any]:
     return {"stages": stages, **total, "rate": rate, "hours": round(total["requests"] / rate / 3600, 2)}
 
 
-def scaled_plan(plan: dict[str, Any], times: int) -> dict[str, Any]:
-    """The estimate for `times` as many rows."""
-    stages = {stage: {name: times * value for name, value in row.items()} for stage, row in plan["stages"].items()}
+def scaled_plan(plan: dict[str, Any], times: float) -> dict[str, Any]:
+    """The estimate for `times` as many rows, which need not be a whole number."""
+    stages = {
+        stage: {name: round(times * value) for name, value in row.items()} for stage, row in plan["stages"].items()
+    }
     return summed(stages, plan["rate"]) | {"not_foreseen": plan["not_foreseen"]}
+
+
+def ranged_plan(plan: dict[str, Any], times: tuple[float, float, float]) -> dict[str, Any]:
+    """The estimate for (expected, least, most) times as many rows: its sums for the last two stand under `low`, `high`."""
+    ends = [{name: scaled_plan(plan, end)[name] for name in (*SUMS, "hours")} for end in times[1:]]
+    return scaled_plan(plan, times[0]) | {"low": ends[0], "high": ends[1]}
 
 
 def order(stages: tuple[str, ...]) -> Callable[[tuple[str, Any]], int]:
