@@ -25,6 +25,8 @@ import onnxruntime
 from ai_edge_litert.interpreter import Interpreter
 from PIL import ImageFile
 
+from unif2ace_data.faces.analyse import models_of
+from unif2ace_data.faces.engine import find_pack
 from unif2ace_data.recipe import SourceSpec, load_recipe
 from unif2ace_data.run.work import analyse_chunk
 from unif2ace_data.sources.listing import list_inputs
@@ -63,13 +65,14 @@ def main() -> None:
     timed(ImageFile.ImageFile, "load", spent, "Pillow's decoder")
     timed(cv2, "imencode", spent, "OpenCV's JPEG encoder")
     with tempfile.TemporaryDirectory() as name:
-        analyse_chunk(recipe, Path(name), refs[:8])
+        models = models_of(find_pack(recipe.faces.engine))
+        analyse_chunk(recipe, Path(name), models, refs[:8])
         spent.clear()
         profile = cProfile.Profile()
         start = time.process_time()
         if args.profile:
             profile.enable()
-        results = analyse_chunk(recipe, Path(name), refs)
+        results = analyse_chunk(recipe, Path(name), models, refs)
         profile.disable()
         whole = time.process_time() - start
     failed = [result.error for result in results if result.error]
