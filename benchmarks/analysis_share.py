@@ -25,6 +25,8 @@ import onnxruntime
 from ai_edge_litert.interpreter import Interpreter
 from PIL import ImageFile
 
+from unif2ace_data.faces.analyse import models_of
+from unif2ace_data.faces.engine import find_pack
 from unif2ace_data.recipe import SourceSpec, load_recipe
 from unif2ace_data.run.local import CHUNK
 from unif2ace_data.run.work import analyse_chunk
@@ -64,14 +66,17 @@ def main() -> None:
     timed(ImageFile.ImageFile, "load", spent, "Pillow's decoder")
     timed(cv2, "imencode", spent, "OpenCV's JPEG encoder")
     with tempfile.TemporaryDirectory() as name:
-        analyse_chunk(recipe, Path(name), refs[:8])
+        models = models_of(find_pack(recipe.faces.engine))
+        analyse_chunk(recipe, Path(name), models, refs[:8])
         spent.clear()
         profile = cProfile.Profile()
         start = time.process_time()
         if args.profile:
             profile.enable()
         results = [
-            r for i in range(0, len(refs), CHUNK) for r in analyse_chunk(recipe, Path(name), refs[i : i + CHUNK])
+            r
+            for i in range(0, len(refs), CHUNK)
+            for r in analyse_chunk(recipe, Path(name), models, refs[i : i + CHUNK])
         ]
         profile.disable()
         whole = time.process_time() - start

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 URL = re.compile(r"\w[\w+.:-]+://")
+ALMOST = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/?(?!/)")  # begins like a URL, without both slashes
 AS_PATH = re.compile(r"(\w[\w+.-]+):/+(?=[^/])")  # what pathlib makes of one
 HUB = "hf://"
 BLOCK = 16 << 20  # bytes that are asked for at once
@@ -47,6 +48,14 @@ class Storage:
 
 def is_url(place: str) -> bool:
     return URL.match(place) is not None
+
+
+def meant_url(folder: str) -> str:
+    """The URL that `s3:/bucket/faces` was meant to be, else "". A folder of such a name pyarrow takes for one, too."""
+    found = None if is_url(folder) else ALMOST.match(folder)
+    if found is None:
+        return ""
+    return f"{found[1]}://{'/' if found[1] == 'file' else ''}{folder[found.end() :]}"  # file: no host, so a path
 
 
 def name_of(url: str) -> str:

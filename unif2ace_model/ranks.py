@@ -5,7 +5,7 @@
 Every block is a unit of `fully_shard`, and so is what is left (embeddings, heads, resamplers). A parameter is cut along its
 first axis: of a bank of experts every rank holds some experts whole. Rank 0 prepares and writes; the sequences of a step
 are those of one device, cut into as many pieces as there are ranks, so neither the order of the data nor what losses are
-divided by depends on how many there are.
+divided by depends on how many there are. The balancing loss does, which is a piece's own, and so does dropout.
 """
 
 from __future__ import annotations
@@ -122,9 +122,9 @@ def on_cpu(load: Loads) -> Loads:
 def ranks_of(preset: Preset) -> Iterator[Ranks]:
     """The ranks that torchrun started, until the end of the run.
 
-    Raises UserError: a step has fewer sequences than there are pieces of it.
+    Raises UserError: no torchrun started it, or a step has fewer sequences than there are pieces of it.
     """
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world = place_among_ranks(os.environ)
     if world == 1:
         yield ALONE
         return
@@ -143,6 +143,24 @@ def ranks_of(preset: Preset) -> Iterator[Ranks]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def place_among_ranks(environment: Mapping[str, str]) -> tuple[int, int]:
+    """(rank, how many there are). Raises UserError where there are several by WORLD_SIZE, and not all that torchrun sets."""
+    size = environment.get("WORLD_SIZE", "1")
+    if size == "1":
+        return 0, 1
+    names = ["RANK", "MASTER_ADDR", "MASTER_PORT"] + (["LOCAL_RANK"] if torch.cuda.is_available() else [])
+    missing = [name for name in names if not environment.get(name)]
+    numbers = [size, *(environment.get(name, "") for name in names if name != "MASTER_ADDR")]
+    if missing or not all(number.isdecimal() for number in numbers) or not int(environment["RANK"]) < int(size):
+        told = f"{', '.join(missing)} not set" if missing else "and the rest does not go with it"
+        raise UserError(
+            f"WORLD_SIZE={size} says that this is one of several processes, {told}: start it with torchrun, "
+            "which sets what they need to find each other (or unset WORLD_SIZE for one process alone)",
+            2,
+        )
+    return int(environment["RANK"]), int(size)
 
 
 def check_pieces(preset: Preset, world: int) -> None:

@@ -21,13 +21,14 @@ from unif2ace_data.errors import UserError
 from unif2ace_model.config import Preset, load_preset
 from unif2ace_model.data import Dataset, open_dataset
 from unif2ace_model.mixture import Mixture, mixture_of
-from unif2ace_model.ranks import ALONE, check_pieces, ranks_of
+from unif2ace_model.ranks import ALONE, check_pieces, place_among_ranks, ranks_of
 from unif2ace_model.run_folder import checkpoints
 from unif2ace_model.text import learn_tokenizer
 from unif2ace_model.train import train
 
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+AS_TORCHRUN = {"WORLD_SIZE": "3", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 RUN = ["-m", "unif2ace_model.cli", "train"]
 
 
@@ -63,11 +64,38 @@ def test_more_ranks_than_a_step_has_sequences_are_refused(preset: Preset, monkey
     check_pieces(preset, 2)
     with pytest.raises(UserError, match=r"4 \+ 2 sequences cannot be cut into 6 pieces \(3 ranks x optim.accumulate\)"):
         check_pieces(preset, 3)
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    monkeypatch.setenv("RANK", "1")
+    for name, value in AS_TORCHRUN.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as quiet, ranks_of(preset):  # rank 0 says it
         pass
     assert quiet.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"RANK": ""}, "RANK not set"),
+        ({"MASTER_ADDR": "", "MASTER_PORT": ""}, "MASTER_ADDR, MASTER_PORT not set"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE=0"),
+        ({"RANK": "3"}, "the rest does not go with it"),
+        ({"MASTER_PORT": "x"}, "the rest does not go with it"),
+    ],
+)
+def test_several_processes_without_torchrun_are_told_to_use_it(changed: dict[str, str], said: str) -> None:
+    assert place_among_ranks({}) == place_among_ranks({"WORLD_SIZE": "1", "RANK": "0"}) == (0, 1)
+    assert place_among_ranks(AS_TORCHRUN) == (1, 3)
+    with pytest.raises(UserError, match=rf"{said}.*: start it with torchrun") as told:
+        place_among_ranks(AS_TORCHRUN | changed)
+    assert told.value.exit_code == 2
+
+
+def test_a_world_size_that_was_left_in_the_shell_is_no_internal_error(asked: Path, tmp_path: Path) -> None:
+    environment = ONE_THREAD | {"WORLD_SIZE": "2"}
+    command = [sys.executable, *RUN, "--shards", str(asked), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "start it with torchrun" in done.stderr and not (tmp_path / "run").exists()
 
 
 def test_one_process_is_a_rank_that_needs_no_other(preset: Preset) -> None:

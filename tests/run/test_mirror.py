@@ -181,6 +181,8 @@ def test_where_a_url_is_built(bucket: Bucket, in_folder: Path, capsys: pytest.Ca
 def test_what_is_refused_before_anything_is_built(bucket: Bucket, in_folder: Path) -> None:
     with pytest.raises(UserError, match="--work goes with a URL"):
         built_in("shards", Path("elsewhere"), None)
+    with pytest.raises(UserError, match="--work s3:/bucket/work: give a folder of this machine"):
+        built_in(URL, Path("s3://bucket/work"), None)
     with pytest.raises(UserError, match="--limit is for trials"):
         built_in(URL, None, 5)
     for name in ("holiday.jpg", INDEX):
@@ -188,6 +190,30 @@ def test_what_is_refused_before_anything_is_built(bucket: Bucket, in_folder: Pat
         with pytest.raises(UserError, match=f"{URL} holds other files and no dataset of this toolkit"):
             built_in(URL, None, None)
     assert set(bucket.contents()) == {"holiday.jpg", INDEX} and not bucket.done
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("s3:/b/c", "s3://b/c"),
+        ("hf:/datasets/user/name", "hf://datasets/user/name"),
+        ("gs:bucket/faces", "gs://bucket/faces"),
+        ("file:/share/faces", "file:///share/faces"),
+    ],
+)
+def test_what_is_almost_a_url_is_refused_before_a_folder_is_made_of_it(
+    in_folder: Path, photos: Path, capsys: pytest.CaptureFixture[str], given: str, meant: str
+) -> None:
+    for there in (False, True):  # a mistake of yesterday does not make it a folder
+        with pytest.raises(UserError, match=f"--out {given} begins as a URL does.* did you mean {meant}") as told:
+            app(["build", "--src", str(photos), "--out", given, "--subjects", "adults"], standalone_mode=False)
+        assert told.value.exit_code == 2 and list(in_folder.iterdir()) == (
+            [in_folder / given.split("/")[0]] if there else []
+        )
+        Path(given).mkdir(parents=True, exist_ok=True)
+    assert built_in(str(in_folder / given), None, None) == (in_folder / given, "")
+    for folder in ("shards", "my_faces:2/shards", "10:30/shards", "c:/faces", "../s3:/faces"):
+        assert built_in(folder, None, None) == (Path(folder), "")
 
 
 def test_a_place_that_takes_nothing_is_told_before_anything_is_built(bucket: Bucket, in_folder: Path) -> None:

@@ -5,9 +5,12 @@ The clusters are real: raylets of their own on the loopback, as `ray start` woul
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psutil
 import pytest
 from photographs import write_photos
 from ray.cluster_utils import Cluster
@@ -27,8 +31,10 @@ from fluent_model import fluent
 from scripted_server import ScriptedServer
 
 from unif2ace_data.errors import UserError
+from unif2ace_data.resources import PACKAGE, resource
 from unif2ace_data.run import captioning
 from unif2ace_data.run import qa_gen as questions
+from unif2ace_data.run.environment import OWN_FILES, environment
 from unif2ace_data.run.executor import Executor
 from unif2ace_data.run.on_ray import cluster, map_chunks
 from unif2ace_data.run.private import recipe_at
@@ -105,6 +111,27 @@ def test_a_node_that_cannot_load_the_work_is_told(nodes: tuple[Cluster, Any]) ->
         del sys.modules["only_here"]
 
 
+def test_a_node_with_another_copy_of_this_package_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other"
+    for folder in (PACKAGE, resource("manifests"), resource("pipelines")):
+        shutil.copytree(folder, other / folder.name, ignore=shutil.ignore_patterns("__pycache__", "*.onnx"))
+    with (other / "unif2ace_data" / "captions" / "phrases.yaml").open("a") as file:
+        file.write("# another\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    monkeypatch.chdir(tmp_path)  # workers find modules in the driver's folder first
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        found.add_node(num_cpus=1, env_vars={"PYTHONPATH": os.pathsep.join([str(other), os.environ["PYTHONPATH"]])})
+        found.wait_for_nodes()
+        with cluster(found.address), pytest.raises(UserError) as told:
+            list(map_chunks(without_weights, range(4), 1, gave_up))
+    finally:
+        found.shutdown()
+    assert re.search(r"the Ray node [0-9.]+ has other software than the driver", told.value.message)
+    here, there = (re.search(rf"([0-9a-f]{{12}}) {where}", told.value.message) for where in ("here", "there"))
+    assert here and there and here[1] == environment()[OWN_FILES].split()[-1] != there[1]
+
+
 def dying_at_seven(chunk: list[int]) -> list[tuple[int, str]]:
     if 7 in chunk:
         os.abort()
@@ -124,6 +151,29 @@ def test_a_cluster_that_is_not_there_is_told(tmp_path: Path, photos: Path) -> No
     said = refused.communicate(timeout=180)[1]
     assert refused.returncode == 1 and "Traceback" not in said
     assert "--address 127.0.0.1:1: no Ray cluster answers" in said
+
+
+def test_the_end_of_the_drivers_own_raylet_is_told_and_the_run_goes_on_with_the_same_command(tmp_path: Path) -> None:
+    many = write_photos(tmp_path / "raw", 40)
+    local = build(many, tmp_path / "local")
+    assert local.wait() == 0, local.stderr
+    out = tmp_path / "shards"
+    running = build(many, out, "--executor", "ray")
+    while not events(out, "analysed") and running.poll() is None:
+        time.sleep(0.05)
+    mine = psutil.Process(running.pid).children(recursive=True)
+    os.kill(next(process.pid for process in mine if process.name().startswith("raylet")), signal.SIGKILL)
+    said = running.communicate(timeout=60)[1]
+    for left in mine:  # what Ray started here goes by itself, within a minute
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.kill()
+    assert running.returncode == 1
+    lines = [line for line in said.splitlines() if "raylet" in line]
+    assert len(lines) == 1 and "has died" in lines[0] and "run the same command to go on" in lines[0], said
+    assert "state-dump" not in said
+    again = build(many, out, "--executor", "ray")
+    assert again.wait() == 0, again.stderr
+    assert tree(out) == tree(tmp_path / "local")
 
 
 class Killing:

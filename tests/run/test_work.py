@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 
 from unif2ace_data.errors import InputError, UserError
+from unif2ace_data.faces.analyse import models_of
+from unif2ace_data.faces.engine import find_pack
 from unif2ace_data.recipe import Recipe, SourceSpec, load_recipe
 from unif2ace_data.run import work
 from unif2ace_data.run.work import Result, analyse_chunk
 from unif2ace_data.schema import InputRef
 from unif2ace_data.sources.listing import list_inputs
 from unif2ace_data.sources.manifest import load_manifest
+
+MODELS = models_of(find_pack("embedded"))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,7 @@ def refs(photos: Path) -> list[InputRef]:
 
 @pytest.fixture(scope="module")
 def undisturbed(recipe: Recipe, refs: list[InputRef], tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
-    results = analyse_chunk(recipe, tmp_path_factory.mktemp("out"), refs)
+    results = analyse_chunk(recipe, tmp_path_factory.mktemp("out"), MODELS, refs)
     assert [r.source_id for r in results] == [ref.source_id for ref in refs]
     assert all(len(r.texts) == len(r.crops) > 0 and r.error is None for r in results)
     return results
@@ -50,12 +54,12 @@ def test_how_many_wait_for_a_step_changes_nothing(
     held: list[int] = []
     measure = work.measure
     monkeypatch.setattr(work, "measure", lambda job, *given: (held.append(job.held), measure(job, *given)))
-    assert [plain(r) for r in analyse_chunk(recipe, tmp_path, refs)] == expected
+    assert [plain(r) for r in analyse_chunk(recipe, tmp_path, MODELS, refs)] == expected
     assert min(held) > 10_000
     for most in (0, max(held) + 1):
         monkeypatch.setattr(work, "MOST_HELD", most)
-        assert [plain(r) for r in analyse_chunk(recipe, tmp_path, refs)] == expected
-    assert analyse_chunk(recipe, tmp_path, []) == []
+        assert [plain(r) for r in analyse_chunk(recipe, tmp_path, MODELS, refs)] == expected
+    assert analyse_chunk(recipe, tmp_path, MODELS, []) == []
 
 
 @pytest.mark.parametrize("step", ["read_input", "look", "packed_record", "cut", "text_of"])
@@ -74,7 +78,7 @@ def test_an_error_is_its_own_input_s(
         return inner(*given)
 
     monkeypatch.setattr(work, step, third_fails)
-    results = analyse_chunk(recipe, tmp_path, refs)
+    results = analyse_chunk(recipe, tmp_path, MODELS, refs)
     told = ("vanished", "is gone") if isinstance(error, InputError) else ("engine_error", "ValueError: odd")
     assert plain(results[2]) == plain(Result(refs[2].source_id, error=told))
     assert [plain(r) for i, r in enumerate(results) if i != 2] == [
@@ -90,4 +94,4 @@ def test_what_no_input_can_cause_ends_the_run(
 
     monkeypatch.setattr(work, "text_of", fails)
     with pytest.raises(UserError, match="no weights"):
-        analyse_chunk(recipe, tmp_path, refs)
+        analyse_chunk(recipe, tmp_path, MODELS, refs)

@@ -75,6 +75,12 @@ class Seen:
     found: list[tuple[Detection, Readings | None]] = field(default_factory=list)
 
 
+def models_of(pack: Pack, nsfw: bool = False) -> dict[str, str]:
+    """The networks of an analysis, file -> SHA-256."""
+    own = {MESH_FILE.name: sha256_file(MESH_FILE), EMOTION_FILE.name: sha256_file(EMOTION_FILE)}
+    return {**pack.files, **own, **({"nudenet": nsfw_model()} if nsfw else {})}
+
+
 def analysis_config(faces: Faces, pack: Pack, nsfw: bool) -> dict[str, object]:
     """What decides an analysis; its hash is the key under which measurements are kept."""
     return {
@@ -83,7 +89,7 @@ def analysis_config(faces: Faces, pack: Pack, nsfw: bool) -> dict[str, object]:
         "max_faces": faces.max_faces,
         "align": {"mode": faces.align.mode, "margin": faces.align.margin},
         "nsfw": nsfw_model() if nsfw else "",
-        "models": {**pack.files, MESH_FILE.name: sha256_file(MESH_FILE), EMOTION_FILE.name: sha256_file(EMOTION_FILE)},
+        "models": models_of(pack),
     }
 
 
@@ -96,7 +102,8 @@ class Analyser:
 
     def __init__(self, faces: Faces, nsfw: bool = False) -> None:
         self.faces = faces
-        self.engine = FaceEngine(find_pack(faces.engine), faces.detector)
+        self.pack = find_pack(faces.engine)
+        self.engine = FaceEngine(self.pack, faces.detector)
         self.mesh = FaceMesh(MESH_FILE)
         self.emotion = EmotionNet(EMOTION_FILE)
         self.nsfw = NsfwNet() if nsfw else None

@@ -19,7 +19,7 @@ from unif2ace_data import __version__
 from unif2ace_data.captions.text import text_config
 from unif2ace_data.curate.removal import face_kind
 from unif2ace_data.errors import UserError
-from unif2ace_data.faces.analyse import analysis_config, config_hash
+from unif2ace_data.faces.analyse import analysis_config, config_hash, models_of
 from unif2ace_data.faces.engine import find_pack
 from unif2ace_data.recipe import Captions, Llm, Recipe, Release, SourceSpec
 from unif2ace_data.release.fairness import warning_lines
@@ -124,7 +124,8 @@ def build(
         clock.lap("listing")
         recognise(store, config_id, on, quiet)
         clock.lap("hashing")
-        analysed = analyse(store, recipe, config_id, crops_id, evidence_id, out, on, log, quiet)
+        models = models_of(pack, recipe.filters.nsfw is not None)
+        analysed = analyse(store, recipe, config_id, models, crops_id, evidence_id, out, on, log, quiet)
         clock.lap("analysing")
         cropped, removed = 0, -1
         while removed != store.removed():  # a crop that is cut now may be a copy of what was removed

@@ -27,25 +27,12 @@ from unif2ace_data.release.stats import compute_stats
 from unif2ace_data.resources import resource
 from unif2ace_data.run.clock import Clock
 from unif2ace_data.run.decide import Decision
+from unif2ace_data.run.environment import LIBRARIES
 from unif2ace_data.run.fairness import measured_fairness
 from unif2ace_data.run.pack import ledger_part
 from unif2ace_data.run.store import WorkStore
 from unif2ace_data.shards import INDEX, index_bytes, sha256_file, write_bytes, write_index
 from unif2ace_data.sources.manifest import Manifest
-
-# Whose versions may change a measurement or a byte: they are told, so that a dataset can be built again.
-LIBRARIES = (
-    "insightface",
-    "onnxruntime",
-    "opencv-python",
-    "pillow",
-    "av",
-    "ai-edge-litert",
-    "numpy",
-    "faiss-cpu",
-    "pyarrow",
-)
-
 
 # What tells of the shards, in every dataset; the ledgers of the kept come on top.
 DESCRIPTIONS = ("recipe.yaml", "stats.json", "DATASHEET.md", "README.md", SAMPLES, "croissant.json", "report.html")

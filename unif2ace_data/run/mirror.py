@@ -25,7 +25,19 @@ from unif2ace_data.run.private import work_folder
 from unif2ace_data.run.progress import Progress
 from unif2ace_data.run.store import lock_folder
 from unif2ace_data.shards import INDEX, Index
-from unif2ace_data.storage import HUB, Found, Storage, delete, is_url, listed, name_of, read_if_there, send, storage
+from unif2ace_data.storage import (
+    HUB,
+    Found,
+    Storage,
+    delete,
+    is_url,
+    listed,
+    meant_url,
+    name_of,
+    read_if_there,
+    send,
+    storage,
+)
 
 UPLOADS = "uploads.jsonl"  # {url, name, sha256, bytes, mark} of every file that was sent
 PROBE = ".writable"  # there for a moment
@@ -37,6 +49,11 @@ def built_in(out: str, work: Path | None, limit: int | None, quiet: bool = False
 
     Raises UserError: options that do not go together, and as `check_target` does.
     """
+    wants = "a folder of this name wants its absolute path"
+    if meant := meant_url(out):
+        raise UserError(f"--out {out} begins as a URL does, and is none: did you mean {meant}? ({wants})", 2)
+    if work is not None and meant_url(str(work)):
+        raise UserError(f"--work {work}: give a folder of this machine ({wants})", 2)
     if not is_url(out):
         if work is not None:
             raise UserError("--work goes with a URL in --out: a folder is built in where it is", 2)

@@ -44,11 +44,13 @@ def recognise(store: WorkStore, config: str, on: Executor, quiet: bool) -> None:
 
 
 def analyse(
-    store: WorkStore, recipe: Recipe, config: str, crops: str, texts: str, out: Path, on: Executor, log: Log, quiet: bool,
+    store: WorkStore, recipe: Recipe, config: str, models: dict[str, str], crops: str, texts: str, out: Path, on: Executor,
+    log: Log, quiet: bool,
 ) -> int:  # fmt: skip
     """Measure what is not measured yet; commits every chunk as it arrives. Returns how many photos were measured.
 
-    Nothing is stored of a photo that matches a tombstone of the dataset at `out`.
+    `models`: the networks, file -> SHA-256; a worker that has others ends the run. Nothing is stored of a photo that
+    matches a tombstone of the dataset at `out`.
     """
     pending = store.pending(config)
     log.write("analyse", pending=len(pending))
@@ -62,7 +64,7 @@ def analyse(
                 yield ref
 
     crew = min(on.workers, max(1, len(pending)))
-    results = on.map_chunks(functools.partial(analyse_chunk, recipe, out), inputs(), crew, gave_up)
+    results = on.map_chunks(functools.partial(analyse_chunk, recipe, out, models), inputs(), crew, gave_up)
     done, engine_errors, first_error = 0, 0, ""
     worked_before = store.has_analyses(config)  # then a photo that fails is that photo's trouble, not the engine's
     try:

@@ -18,11 +18,12 @@ from unif2ace_data.captions.text import text_of
 from unif2ace_data.curate.removal import REMOVED, WHY, Tombstones, face_kind, look_of, look_of_jpeg, read_tombstones
 from unif2ace_data.errors import InputError, UserError
 from unif2ace_data.faces.align import crop_jpeg
-from unif2ace_data.faces.analyse import Analyser, Seen
+from unif2ace_data.faces.analyse import Analyser, Seen, models_of
 from unif2ace_data.faces.decode import Decoded
 from unif2ace_data.faces.runtime import single_threaded
 from unif2ace_data.filters import face_drop, photo_drop
 from unif2ace_data.recipe import Recipe
+from unif2ace_data.run.environment import differences
 from unif2ace_data.run.store import packed_record
 from unif2ace_data.schema import FaceRecord, InputRef, PhotoRecord, sample_key
 from unif2ace_data.sources.kinds import HEAD, kind_by_content
@@ -58,12 +59,24 @@ class Result:
 _analysers: dict[str, Analyser] = {}
 
 
-def analyser_for(recipe: Recipe) -> Analyser:
-    name = recipe.faces.model_dump_json() + str(recipe.filters.nsfw is not None)
+def analyser_for(recipe: Recipe, models: dict[str, str]) -> Analyser:
+    """Raises UserError where this process would measure with other networks than `models`."""
+    nsfw = recipe.filters.nsfw is not None
+    name = recipe.faces.model_dump_json() + str(nsfw)
     if name not in _analysers:
         single_threaded()
-        _analysers[name] = Analyser(recipe.faces, nsfw=recipe.filters.nsfw is not None)
+        analyser = Analyser(recipe.faces, nsfw=nsfw)
+        if different := differences(short(models_of(analyser.pack, nsfw)), short(models)):
+            raise UserError(
+                f"the face pack {recipe.faces.engine!r} is not the driver's: {different}. Every machine needs the same pack "
+                "under the same name"
+            )
+        _analysers[name] = analyser
     return _analysers[name]
+
+
+def short(hashes: dict[str, str]) -> dict[str, str]:
+    return {name: sha256[:12] for name, sha256 in hashes.items()}
 
 
 def hash_chunk(refs: list[InputRef]) -> list[Result]:
@@ -101,13 +114,14 @@ class Job:
         return len(self.seen.data) + (4 * self.seen.decoded.rgb.nbytes if self.seen.decoded else 0)
 
 
-def analyse_chunk(recipe: Recipe, out: Path, refs: list[InputRef]) -> list[Result]:
+def analyse_chunk(recipe: Recipe, out: Path, models: dict[str, str], refs: list[InputRef]) -> list[Result]:
     """Measure each input; faces that pass the recipe's filters are cut and described at once, from what is at hand.
 
-    What matches a tombstone of the dataset at `out` is an error (REMOVED), and nothing of it is handed on. Each step is
-    taken for several inputs in a row: then it finds its code and data in the processor's caches.
+    `models`: the networks that the driver knows of, file -> SHA-256 (faces.analyse.models_of). What matches a tombstone of
+    the dataset at `out` is an error (REMOVED), and nothing of it is handed on. Each step is taken for several inputs in a
+    row: then it finds its code and data in the processor's caches.
     """
-    analyser, stones = analyser_for(recipe), tombstones_of(out)
+    analyser, stones = analyser_for(recipe, models), tombstones_of(out)
     done: list[Result] = []
     jobs: list[Job] = []
     for ref in refs:
