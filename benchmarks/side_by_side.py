@@ -17,8 +17,11 @@ installed or run is in the table with the last line of its error. They do differ
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import functools
 import json
+import os
 import resource
 import shutil
 import sqlite3
@@ -33,6 +36,7 @@ from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import yaml
 
@@ -44,6 +48,7 @@ PACKAGES = {
     "data-juicer": ["py-data-juicer==1.6.1", "opencv-python<5", "opencv-contrib-python<5", "aiohttp", "ray"],
     "img2dataset": ["img2dataset==1.47.0"],
 }
+PR_SET_CHILD_SUBREAPER = 36  # of Linux' prctl
 LOOP = """
 import sys, os, glob, json, warnings
 warnings.simplefilter("ignore")
@@ -95,12 +100,24 @@ def run(command: list[str], limit: float) -> tuple[float, float]:
         raise ToolFailed(f"not done after {limit:.0f} s") from None
     except OSError as error:
         raise ToolFailed(str(error)) from None
+    finally:
+        end_orphans()
     wall = time.perf_counter() - start
     if done.returncode:
         lines = [line for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
         raise ToolFailed(lines[-1].strip() if lines else f"exit code {done.returncode}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
+
+
+def end_orphans() -> None:
+    """Workers that a tool has left behind: their time counts too, once somebody has waited for them."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
 
 
 def environment(envs: Path, name: str) -> Path:
@@ -212,6 +229,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=1800)
     parser.add_argument("--only", nargs="*", help="ours, loop, data-juicer, img2dataset")
     args = parser.parse_args()
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans of the tools become this process's children
     envs = args.envs.resolve()
     files = sorted(p for p in args.photos.iterdir() if p.suffix.lower() in (".jpg", ".jpeg"))[: args.count]
     tools: dict[str, Callable[[Path, Path, list[str], float], Outcome]] = {
