@@ -210,7 +210,9 @@ def read_terminal(terminal: int, screen: bytearray) -> None:
 
 def workers_of(pid: int) -> list[psutil.Process]:
     children = psutil.Process(pid).children(recursive=True)
-    alive = [p for p in children if p.status() != psutil.STATUS_ZOMBIE]  # other tests in this process may have left some
+    alive = [
+        p for p in children if p.status() != psutil.STATUS_ZOMBIE
+    ]  # other tests in this process may have left some
     return [p for p in alive if "spawn_main" in " ".join(p.cmdline())]
 
 
