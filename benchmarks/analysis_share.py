@@ -34,6 +34,7 @@ from unif2ace_data.sources.listing import list_inputs
 from unif2ace_data.sources.manifest import load_manifest
 
 WANTED = 0.85
+MOVES = ("warpAffine", "resize", "cvtColor", "getRectSubPix", "copyMakeBorder")  # of OpenCV; and dnn.blobFromImage
 
 
 def timed(owner: Any, name: str, into: dict[str, float], kind: str) -> None:
@@ -65,10 +66,14 @@ def main() -> None:
     timed(Interpreter, "invoke", spent, "LiteRT: mesh, blendshapes, emotion")
     timed(ImageFile.ImageFile, "load", spent, "Pillow's decoder")
     timed(cv2, "imencode", spent, "OpenCV's JPEG encoder")
+    moved: dict[str, float] = defaultdict(float)
+    for owner, name in [*((cv2, name) for name in MOVES), (cv2.dnn, "blobFromImage")]:
+        timed(owner, name, moved, "OpenCV's warps, scaling and colours")
     with tempfile.TemporaryDirectory() as name:
         models = models_of(find_pack(recipe.faces.engine))
         analyse_chunk(recipe, Path(name), models, refs[:8])
         spent.clear()
+        moved.clear()
         profile = cProfile.Profile()
         start = time.process_time()
         if args.profile:
@@ -83,6 +88,8 @@ def main() -> None:
     failed = [result.error for result in results if result.error]
     print(f"{len(refs)} photographs, {sum(len(r.crops) for r in results)} crops, {len(failed)} errors")
     for kind, seconds in sorted(spent.items(), key=lambda entry: -entry[1]):
+        print(f"{kind:<56}{1000 * seconds / len(refs):8.2f} ms a photograph {seconds / whole:8.1%}")
+    for kind, seconds in moved.items():
         print(f"{kind:<56}{1000 * seconds / len(refs):8.2f} ms a photograph {seconds / whole:8.1%}")
     print(f"{'everything':<56}{1000 * whole / len(refs):8.2f} ms a photograph")
     print(f"{'inside networks, decoder and encoder':<56}{sum(spent.values()) / whole:29.1%}   wanted {WANTED:.0%}")
