@@ -74,6 +74,7 @@ bench: $(VENV)/dev.stamp
 	-$(BIN)/python benchmarks/analysis_share.py --photos $(PHOTOS)
 	-$(BIN)/python benchmarks/build_vs_loop.py --photos $(PHOTOS)
 	-$(BIN)/python benchmarks/side_by_side.py --photos $(PHOTOS) --envs bench/envs
+	-$(BIN)/python benchmarks/plan_vs_build.py --photos $(PHOTOS)
 	$(DATA) build --src $(PHOTOS) --out bench/shards --subjects adults
 	$(DATA) qa-gen bench/shards
 	-$(BIN)/python benchmarks/io_rates.py --shards bench/shards
