@@ -66,7 +66,7 @@ lint: $(VENV)/dev.stamp
 
 vllm: $(VLLM_BASE)
 
-# Every figure of docs/performance.md's first table, about an hour on 2 cores, 30 GB of disk. A target that is not met does
+# Every figure of docs/performance.md's first table, about half an hour on 2 cores, 30 GB of disk. A target that is not met does
 # not end it. Data-Juicer and img2dataset get environments of their own.
 bench: $(VENV)/dev.stamp
 	@test -d "$(PHOTOS)" || { echo "make bench PHOTOS=FOLDER: a folder of portraits"; exit 2; }
