@@ -168,7 +168,8 @@ def loop(photos: Path, work: Path, broken: list[str], limit: float) -> Outcome:
     cpu, wall = run([sys.executable, "-c", LOOP, str(EMBEDDED), str(photos), str(work)], limit)
     found = json.loads((work / "found.json").read_text())
     rows = [name for name in found if name not in broken]
-    return Outcome(cpu, wall, sum(found.values()), len(rows), len(found) - len(rows), "as if they were whole")
+    told = "as if they were whole" if len(found) > len(rows) else "passed over"
+    return Outcome(cpu, wall, sum(found.values()), len(rows), len(found) - len(rows), told)
 
 
 def data_juicer(photos: Path, work: Path, broken: list[str], limit: float, envs: Path) -> Outcome:

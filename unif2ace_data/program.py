@@ -28,7 +28,7 @@ INTERRUPTED = "interrupted; finished work is kept, run the same command to go on
 def interrupted(program: str, signum: int, frame: object) -> None:
     """The first Ctrl-C unwinds, so that everything is closed in order; a second one ends the process where it stands.
 
-    So does an alarm, should the exception have met a lock that somebody holds: a pool of workers has several.
+    So does an alarm, should the exception have met a lock that somebody holds: Ray has several.
     """
     at_once = functools.partial(ended_at_once, program)
     signal.signal(signal.SIGINT, at_once)
